@@ -1,0 +1,1 @@
+"""Protobuf classes compiled from `proto/`. Regenerated, never edited."""

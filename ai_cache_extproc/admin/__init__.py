@@ -1,0 +1,1 @@
+"""The admin address: metrics, health and the effective configuration over HTTP."""

@@ -1,0 +1,287 @@
+"""The composition root: builds every part once, runs them in one TaskGroup, and takes them down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Protocol
+
+import structlog
+import uvloop
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from ai_cache_extproc import __version__
+from ai_cache_extproc.admin.health import OK, Health
+from ai_cache_extproc.admin.http import Admin
+from ai_cache_extproc.admin.pages import Pages
+from ai_cache_extproc.cache.collection import CaptureBudget
+from ai_cache_extproc.cache.exact import Exact
+from ai_cache_extproc.cache.flights import Flights
+from ai_cache_extproc.cache.near import Near
+from ai_cache_extproc.cache.pipeline import Pipeline
+from ai_cache_extproc.cache.writeback import WriteBack
+from ai_cache_extproc.config.load import Loaded
+from ai_cache_extproc.config.reload import Reloader
+from ai_cache_extproc.config.rules import widenings
+from ai_cache_extproc.config.snapshot import SnapshotSource
+from ai_cache_extproc.dialects import Dialects
+from ai_cache_extproc.errors import BackendError
+from ai_cache_extproc.extproc.exchange import Exchange, Services
+from ai_cache_extproc.extproc.server import Server
+from ai_cache_extproc.keys.identity import Keyring
+from ai_cache_extproc.stores import open_store
+from ai_cache_extproc.stores.base import KeyKeeper, Store
+from ai_cache_extproc.stores.unavailable import UnavailableStore
+from ai_cache_extproc.telemetry.metrics import Metrics
+
+log = structlog.get_logger()
+
+EPOCH = 0
+"""Stands in every key: counting it up puts all entries out of reach at once."""
+RECEIVE_FACTOR = 4
+"""How much longer than `request_bytes_max` a gRPC message may be: a body up to twice Envoy's buffer arrives whole, and is
+bypassed by name; beyond it the stream ends in an error, which Envoy's fail-open covers and counts."""
+
+
+class KeepingStore(Store, KeyKeeper, Protocol):
+    """What every store that can be configured is: values, and the key under which they are named."""
+
+
+class Sidecar:
+    """One process's sidecar. `run` serves until `stop`; `ready` is set once streams are accepted."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        reload: Callable[[], Loaded] | None = None,
+        on_ready: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """reload: reads the document again, None where there is none. on_ready: called when `ready` is set.
+
+        clock: seconds since the epoch.
+        """
+        self.ready = asyncio.Event()
+        self.listen: tuple[str, ...] = ()
+        self.admin: str | None = None
+        self._loaded = loaded
+        self._config = loaded.config
+        self._reload = reload
+        self._on_ready = on_ready
+        self._clock = clock
+        self._monotonic = monotonic
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._reloader: Reloader | None = None
+        self._source = SnapshotSource(loaded.config)
+        self._registry = CollectorRegistry()
+        self._metrics = Metrics(self._registry)
+        ProcessCollector(registry=self._registry)
+
+    def stop(self) -> None:
+        """Drain and return from `run`; called again, return without draining further."""
+        (self._hurry if self._stop.is_set() else self._stop).set()
+
+    def poke(self) -> None:
+        """Read the document again."""
+        if self._reloader is None:
+            log.warning("config_reload_impossible", reason="there is no file to read; start with --config FILE")
+        else:
+            self._reloader.poke()
+
+    async def run(self) -> None:
+        """Serve until told to stop. Raises ConfigError for what cannot be had: an address, a path."""
+        async with AsyncExitStack() as stack:
+            store = await self._open_store(stack)
+            keyring, key = await self._keyring(store)
+            health = Health(
+                store=store, metrics=self._metrics, key=key, needs_store=lambda: self._config.ready_needs_store
+            )
+            admin = self._bind_admin(stack, health)
+            writeback, services = self._core(store, keyring)
+            server = self._server(services)
+            stack.push_async_callback(server.stop, 0)
+            await server.start()
+            self.listen = server.bound
+            async with asyncio.TaskGroup() as group, self._background(group, writeback, admin):
+                self._tell(store)
+                health.serving()
+                self.ready.set()
+                self._on_ready()
+                await self._stop.wait()
+                await self._shut_down(group, health, server, writeback)
+
+    # The parts, from the store upwards.
+
+    async def _open_store(self, stack: AsyncExitStack) -> KeepingStore:
+        """The configured store; without it the sidecar serves all the same, and every lookup is a bypass."""
+        options = self._config.store
+        try:
+            return await stack.enter_async_context(open_store(options, clock=self._clock))
+        except BackendError as error:
+            self._metrics.backend_error(error)
+            log.error("store_unavailable", store=options.type, reason=str(error))  # noqa: TRY400 - the reason says it all
+            return UnavailableStore(options.type, error.reason)
+
+    async def _keyring(self, store: KeepingStore) -> tuple[Keyring | None, str]:
+        """The identity key and "ok", or None and why there is none: then every request is bypassed."""
+        secret = self._config.identity.secret
+        try:
+            if secret is None:
+                secret = await store.identity_key()
+        except BackendError as error:
+            self._metrics.backend_error(error)
+            log.error("no_identity_key", reason=str(error))  # noqa: TRY400 - the reason says it all
+            return None, str(error)
+        return Keyring(secret, self._config.key_prefix, EPOCH), OK
+
+    def _bind_admin(self, stack: AsyncExitStack, health: Health) -> Admin | None:
+        if self._config.admin is None:
+            return None
+        pages = Pages(
+            metrics=self._metrics,
+            health=health,
+            config=lambda: self._source.current.config,
+            monotonic=self._monotonic,
+            store_name=self._config.store.type,
+        )
+        admin = Admin(self._config.admin, pages.app())
+        admin.bind()
+        stack.callback(admin.release)
+        self.admin = admin.address
+        return admin
+
+    def _core(self, store: Store, keyring: Keyring | None) -> tuple[WriteBack, Services]:
+        config, metrics = self._config, self._metrics
+        near = Near(bytes_max=config.near.bytes_max, ttl_s_max=config.near.ttl_s_max, clock=self._clock)
+        metrics.watch_near(lambda: near.entries, lambda: near.bytes)
+        exact = Exact(near=near, store=store, metrics=metrics)
+        flights = Flights(clock=self._monotonic)
+        writeback = WriteBack(
+            exact=exact,
+            flights=flights,
+            metrics=metrics,
+            clock=self._clock,
+            entries_max=config.write_queue.entries_max,
+            bytes_max=config.write_queue.bytes_max,
+        )
+        pipeline = Pipeline(
+            exact=exact,
+            flights=flights,
+            writeback=writeback,
+            keyring=keyring,
+            metrics=metrics,
+            clock=self._clock,
+            monotonic=self._monotonic,
+        )
+        services = Services(
+            dialects=Dialects(config.limits.sse_line_bytes_max),
+            pipeline=pipeline,
+            budget=CaptureBudget(metrics),
+            metrics=metrics,
+            monotonic=self._monotonic,
+        )
+        return writeback, services
+
+    def _server(self, services: Services) -> Server:
+        source = self._source
+        return Server(
+            listen=self._config.listen,
+            new_exchange=lambda: Exchange(source.current, services),
+            metrics=self._metrics,
+            receive_bytes_max=self._config.limits.request_bytes_max * RECEIVE_FACTOR,
+            insecure_listen=self._config.insecure_listen,
+        )
+
+    # Life.
+
+    @asynccontextmanager
+    async def _background(
+        self, group: asyncio.TaskGroup, writeback: WriteBack, admin: Admin | None
+    ) -> AsyncIterator[None]:
+        """Everything that runs beside the server; on leaving, told to end."""
+        watching = asyncio.Event()
+        writes = group.create_task(writeback.run())
+        if admin is not None:
+            group.create_task(admin.run())
+        if self._reload is not None and self._loaded.path is not None:
+            self._reloader = Reloader(
+                self._loaded.path,
+                self._source,
+                load=self._reload,
+                metrics=self._metrics,
+                embedded=self._loaded.embedded,
+            )
+            group.create_task(self._reloader.watch(watching))
+        try:
+            yield
+        finally:
+            writes.cancel()
+            watching.set()
+            if admin is not None:
+                admin.close()
+
+    async def _shut_down(self, group: asyncio.TaskGroup, health: Health, server: Server, writeback: WriteBack) -> None:
+        """Drain, unless there is a hurry."""
+        draining = group.create_task(self._drain(health, server, writeback))
+        hurrying = group.create_task(self._hurry.wait())
+        await asyncio.wait((draining, hurrying), return_when=asyncio.FIRST_COMPLETED)
+        if not draining.done():
+            log.warning("stopping_at_once", streams=self._metrics.open_streams)
+            draining.cancel()
+            await server.stop(0)
+        hurrying.cancel()
+
+    async def _drain(self, health: Health, server: Server, writeback: WriteBack) -> None:
+        """Not ready; then no new streams; then the open ones; then the writes. Backends close after it."""
+        drain = self._source.current.config.drain
+        log.info("draining", streams=self._metrics.open_streams)
+        health.draining()
+        await server.set_serving(False)
+        await asyncio.sleep(drain.notice_ms / 1000)
+        await server.stop(drain.streams_s)
+        stored = await writeback.drain(drain.writes_s)
+        log.info("drained", writes="stored" if stored else "given up")
+
+    def _tell(self, store: Store) -> None:
+        """One line that says what runs here and who shares."""
+        config = self._config
+        log.info(
+            "serving",
+            version=__version__,
+            listen=list(self.listen),
+            admin=self.admin,
+            store=store.name,
+            config="embedded defaults" if self._loaded.embedded else str(self._loaded.path),
+            sharing=list(widenings(config.rules)) or "by credential only",
+        )
+
+
+def serve(loaded: Loaded, *, reload: Callable[[], Loaded] | None = None) -> None:
+    """Run a sidecar as this process: SIGTERM and SIGINT drain it, a second one ends it at once, SIGHUP reloads.
+
+    Returns after a graceful stop. Raises ConfigError.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(loaded, reload))
+
+
+async def _serve(loaded: Loaded, reload: Callable[[], Loaded] | None) -> None:
+    sidecar = Sidecar(loaded, reload=reload, on_ready=_freeze)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, sidecar.stop)
+    loop.add_signal_handler(signal.SIGHUP, sidecar.poke)
+    await sidecar.run()
+
+
+def _freeze() -> None:
+    """Leave what lives as long as the process out of every garbage collection from here on."""
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,53 @@
+"""`aicache stats`: what a running sidecar has done so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from ai_cache_extproc.cli.asking import ask
+from ai_cache_extproc.cli.output import Output, OutputOption, print_json
+from ai_cache_extproc.cli.words import duration, size, table
+
+DEFAULT_ADMIN = "127.0.0.1:9901"
+
+
+def stats(
+    admin: Annotated[
+        str, typer.Option("--admin", metavar="ADDR", help="Of the sidecar: HOST:PORT or unix:PATH.")
+    ] = DEFAULT_ADMIN,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Show what a running sidecar has done so far, from its admin address.
+
+    Exit code 1 if there is none.
+
+    Example: aicache stats --admin 127.0.0.1:9901
+    """
+    figures = ask(admin, "/stats")
+    if output is Output.JSON:
+        print_json(figures)
+    else:
+        typer.echo("\n".join(table(_figures(figures))))
+
+
+def _figures(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    requests, ratio = figures["requests"], figures["hit_ratio"]
+    yield "version", figures["version"]
+    yield "up for", duration(round(figures["uptime_s"]))
+    yield "requests", f"{requests['hit']} hits, {requests['miss']} misses, {requests['bypass']} bypassed"
+    yield "hit ratio", "no lookups yet" if ratio is None else f"{ratio:.1%} of lookups"
+    for reason, count in sorted(figures["bypasses"].items(), key=lambda found: -found[1]):
+        yield f"  {reason}", str(count)
+    yield "open streams", str(figures["streams"])
+    store = figures["store"]
+    yield f"{store['name']} store", "does not answer" if store["entries"] is None else _filling(store)
+    yield "near copy", _filling(figures["near"])
+    yield "write queue", _filling(figures["write_queue"])
+
+
+def _filling(part: Mapping[str, Any]) -> str:
+    most = f" of {size(part['bytes_max'])}" if part.get("bytes_max") else ""
+    return f"{part['entries'] or 0:g} entries, {size(part['bytes'] or 0)}{most}"

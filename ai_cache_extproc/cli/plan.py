@@ -1,0 +1,185 @@
+"""What a configuration does, in words: the effective plan, and what to think twice about. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+from ai_cache_extproc.cli.words import duration, listed, size
+from ai_cache_extproc.config.addresses import TcpAddress, parse_address
+from ai_cache_extproc.config.load import Loaded
+from ai_cache_extproc.config.model import Config, MemoryStore, SqliteStore
+from ai_cache_extproc.config.rules import Match, Rule, widenings
+from ai_cache_extproc.stores.sqlite import default_path
+
+LONG_TTL_S = 12 * 3600
+"""An answer older than half a day surprises people."""
+
+Rows = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RulePlan:
+    """One rule: its name and what it does, topic by topic."""
+
+    name: str
+    rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is served, kept and waited for, topic by topic; the rules in the order in which they are tried."""
+
+    source: str
+    rows: Rows
+    rules: tuple[RulePlan, ...]
+    warnings: tuple[str, ...]
+
+
+def plan_of(loaded: Loaded, environ: Mapping[str, str]) -> Plan:
+    """The effective plan. environ says where the default SQLite file stands."""
+    config = loaded.config
+    source = "embedded defaults" if loaded.embedded else str(loaded.path)
+    rows = (
+        ("listens", f"{listed(config.listen, joint='and')} for Envoy (gRPC)"),
+        ("admin", f"{config.admin} (HTTP: /metrics /livez /readyz /config /stats)" if config.admin else "off"),
+        ("store", _store(config, environ)),
+        ("near copy", _near(config)),
+        ("identity key", _key(config)),
+        ("waits", _waits(config)),
+        ("Envoy", _envoy(config)),
+        ("limits", _limits(config)),
+        ("write queue", f"{config.write_queue.entries_max} answers, {size(config.write_queue.bytes_max)}"),
+        ("stopping", _stopping(config)),
+        ("logs", f"{config.log.format} lines from level {config.log.level} on standard error"),
+    )
+    rules = tuple(RulePlan(rule.name, _rule(rule)) for rule in config.rules)
+    return Plan(source, rows, rules, tuple(_warnings(loaded)))
+
+
+def _store(config: Config, environ: Mapping[str, str]) -> str:
+    match config.store:
+        case MemoryStore(bytes_max=bytes_max):
+            return f"memory, up to {size(bytes_max)}; empty after a restart"
+        case SqliteStore(path=path, bytes_max=bytes_max):
+            return f"SQLite file {path or default_path(environ)}, up to {size(bytes_max)}; the oldest make room"
+        case _:
+            assert_never(config.store)
+
+
+def _near(config: Config) -> str:
+    if config.near.bytes_max == 0:
+        return "off"
+    return f"{size(config.near.bytes_max)}, read again from the store after {duration(config.near.ttl_s_max)}"
+
+
+def _key(config: Config) -> str:
+    if config.identity.key is None:
+        return "kept by the store" + ("" if isinstance(config.store, MemoryStore) else ", made at the first start")
+    return "configured" if config.identity.key_file is None else f"read from {config.identity.key_file}"
+
+
+def _waits(config: Config) -> str:
+    lookup = config.lookup
+    store = f"the store has {duration(lookup.deadline_ms / 1000)}, then the request goes upstream"
+    if lookup.flight_wait_ms == 0:
+        return f"{store}; nobody waits for an identical request"
+    stream_ms = min(lookup.flight_wait_ms, lookup.flight_wait_stream_ms)
+    return (
+        f"{store}; an identical request in flight is waited for {duration(lookup.flight_wait_ms / 1000)}, "
+        f"by streaming clients {duration(stream_ms / 1000)}"
+    )
+
+
+def _envoy(config: Config) -> str:
+    envoy = config.envoy
+    timeout = f"the filter must say message_timeout {duration(envoy.message_timeout_ms / 1000)}"
+    if envoy.max_message_timeout_ms == 0:
+        return f"{timeout}; waits are not extended"
+    return f"{timeout} and max_message_timeout {duration(envoy.max_message_timeout_ms / 1000)} at least; the waits fit"
+
+
+def _limits(config: Config) -> str:
+    limits = config.limits
+    return (
+        f"questions up to {size(limits.request_bytes_max)} and {limits.json_depth_max} levels, answers up to "
+        f"{size(limits.answer_bytes_max)}, {size(limits.capture_bytes_max)} of answers being collected at once"
+    )
+
+
+def _stopping(config: Config) -> str:
+    drain = config.drain
+    return (
+        f"NOT_SERVING for {duration(drain.notice_ms / 1000)}, then open streams have {duration(drain.streams_s)} "
+        f"and writes {duration(drain.writes_s)}"
+    )
+
+
+def _rule(rule: Rule) -> Rows:
+    rows = [("for", _match(rule.match))]
+    if not rule.enabled:
+        return (*rows, ("does", "nothing: matching requests are bypassed (rule_disabled)"))
+    jitter = f", less up to {rule.ttl_jitter:.0%}" if rule.ttl_jitter else ""
+    rows.append(("kept for", f"{duration(rule.ttl_s)}{jitter}"))
+    rows.append(("shared by", _sharing(rule)))
+    if rule.fingerprint.headers:
+        rows.append(("also asks", f"headers {listed(rule.fingerprint.headers, joint='and')} tell questions apart"))
+    if rule.fingerprint.ignore:
+        rows.append(("ignores", f"body fields {listed(rule.fingerprint.ignore, joint='and')}"))
+    rows.append(("tool calls", "kept" if rule.keep_tool_calls else "not kept"))
+    obeyed = "overruled" if rule.ignore_upstream_cache_control else "obeyed"
+    rows.append(("upstream", f"its Cache-Control and Set-Cookie are {obeyed}"))
+    return tuple(rows)
+
+
+def _match(match: Match) -> str:
+    parts = [
+        f"{topic} {listed(patterns)}"
+        for topic, patterns in (("route", match.routes), ("host", match.hosts), ("path", match.paths))
+        if patterns
+    ]
+    # Names only: the pattern of a credential header is a credential.
+    parts += [f"a matching header {name}" for name in match.headers]
+    return ", and ".join(parts) or "every LLM call"
+
+
+def _sharing(rule: Rule) -> str:
+    credentials = [*rule.scope.credentials, *(f"?{name}=" for name in rule.scope.parameters)]
+    same = f"callers with the same {listed(credentials)}, on the same route and host" if credentials else ""
+    if rule.anonymous == "shared":
+        return f"{same}; all callers without any of them share" if same else "all callers, on the same route and host"
+    return f"{same}; callers with none of them are bypassed (no_credential)"
+
+
+def _warnings(loaded: Loaded) -> Iterator[str]:
+    config = loaded.config
+    yield from widenings(config.rules)
+    for rule in config.rules:
+        if rule.enabled and rule.ttl_s > LONG_TTL_S:
+            yield f'rule "{rule.name}": answers are served for {duration(rule.ttl_s)}; models and facts change'
+        if rule.enabled and rule.ignore_upstream_cache_control:
+            yield f'rule "{rule.name}": answers that the upstream calls private or no-store are kept'
+    for text in config.listen:
+        if _is_open(text):
+            yield f"listen {text}: whoever reaches it can read and fill the cache"
+    if config.admin and _is_open(config.admin):
+        yield f"admin {config.admin}: whoever reaches it sees the configuration and the figures"
+    if not config.rules:
+        yield "there is no rule: every LLM call is bypassed (no_rule)"
+    for shadowed, by in _shadowed(config.rules):
+        yield f'rule "{shadowed}": never applies, since "{by}" before it matches everything'
+
+
+def _is_open(text: str) -> bool:
+    address = parse_address(text)
+    return isinstance(address, TcpAddress) and not address.loopback
+
+
+def _shadowed(rules: tuple[Rule, ...]) -> Iterator[tuple[str, str]]:
+    catch_all = None
+    for rule in rules:
+        if catch_all is not None:
+            yield rule.name, catch_all
+        elif rule.match == Match():
+            catch_all = rule.name

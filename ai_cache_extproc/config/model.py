@@ -1,0 +1,251 @@
+"""The native configuration document. Frozen; unknown keys are refused; units end a name.
+
+`docs/configuration.md` and the JSON Schema are generated from these fields and their descriptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SecretStr, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from ai_cache_extproc.config.addresses import listen_addresses, parse_address
+from ai_cache_extproc.config.rules import (
+    CREDENTIAL_HEADERS,
+    CREDENTIAL_PARAMETERS,
+    Fingerprint,
+    Match,
+    Rule,
+    Scope,
+    name_faults,
+)
+from ai_cache_extproc.config.section import Fault, FieldFaults, Section
+from ai_cache_extproc.errors import ConfigError
+
+# The parts that stand in a file of their own belong to the document as much as the rest.
+__all__ = ["Config", "Envoy", "Store", "SqliteStore", "MemoryStore", "Near", "Lookup", "Limits", "WriteQueue"]
+__all__ += ["IdentityKey", "Drain", "Log", "Rule", "Match", "Scope", "Fingerprint", "Section"]
+__all__ += ["CREDENTIAL_HEADERS", "CREDENTIAL_PARAMETERS"]
+
+MIB = 1024 * 1024
+KEY_CHARS_MIN = 32
+"""An identity key shorter than its digest would be the weakest part."""
+
+
+def _address(text: str) -> str:
+    try:
+        parse_address(text)
+    except ConfigError as error:
+        raise PydanticCustomError("address", "{reason}", {"reason": error.reason}) from error
+    return text
+
+
+def _several(value: object) -> object:
+    """One address may stand without a list."""
+    return (value,) if isinstance(value, str) else value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class Envoy(Section):
+    """What the filter in envoy.yaml says; a budget above it is refused."""
+
+    message_timeout_ms: int = Field(200, ge=1)
+    """`message_timeout` of the ext_proc filter. Envoy's own default is 200."""
+    max_message_timeout_ms: int = Field(0, ge=0)
+    """`max_message_timeout` of the filter: how far one wait may be extended. 0 means not at all."""
+
+
+class MemoryStore(Section):
+    """Entries live as long as the process."""
+
+    type: Literal["memory"]
+    bytes_max: int = Field(256 * MIB, ge=MIB)
+
+
+class SqliteStore(Section):
+    """Entries live in one file (the embedded default)."""
+
+    type: Literal["sqlite"] = "sqlite"
+    path: Path | None = None
+    """The database file; by default `aicache/cache.db` under `$XDG_STATE_HOME`."""
+    bytes_max: int = Field(1024 * MIB, ge=MIB)
+    """How large the file's content may grow; the oldest entries make room."""
+
+
+def _store_type(value: object) -> object:
+    """The type may be left out for the default; what is no mapping at all is refused by it too."""
+    if isinstance(value, dict):
+        return str(value.get("type", "sqlite"))
+    return getattr(value, "type", "sqlite")
+
+
+Store = Annotated[
+    Annotated[SqliteStore, Tag("sqlite")] | Annotated[MemoryStore, Tag("memory")],
+    Discriminator(_store_type),
+]
+
+
+class Near(Section):
+    """The copy of recently used entries in the process."""
+
+    bytes_max: int = Field(64 * MIB, ge=0)
+    """0 turns it off."""
+    ttl_s_max: float = Field(60, gt=0, le=60)
+    """An entry is read again from the store after this long: until then a purge by another process is not seen."""
+
+
+class Lookup(Section):
+    """How long a request may wait for the cache."""
+
+    deadline_ms: int = Field(50, ge=1)
+    """For the store to answer; after it the request goes upstream."""
+    flight_wait_ms: int = Field(0, ge=0)
+    """How long a request waits for an identical one that is already being answered. 0: not at all."""
+    flight_wait_stream_ms: int = Field(1000, ge=0)
+    """The same for clients that asked for a stream; the smaller of the two applies."""
+
+
+class Limits(Section):
+    """Bounds on what is looked at and kept."""
+
+    request_bytes_max: int = Field(4 * MIB, ge=1)
+    """Longer request bodies are bypassed."""
+    answer_bytes_max: int = Field(4 * MIB, ge=1)
+    """Longer answers are not kept."""
+    json_depth_max: int = Field(128, ge=1, le=250)
+    """Request bodies nested deeper are bypassed."""
+    sse_line_bytes_max: int = Field(MIB, ge=1)
+    """Streams with a longer line are not kept."""
+    capture_bytes_max: int = Field(256 * MIB, ge=1)
+    """All answers being collected at one moment; beyond it answers pass without being kept."""
+
+
+class WriteQueue(Section):
+    """Answers on their way into the store; beyond these bounds they are dropped and counted."""
+
+    entries_max: int = Field(1000, ge=1)
+    bytes_max: int = Field(32 * MIB, ge=1)
+
+
+def check_key(key: str) -> None:
+    """Raise ValueError for a key that is too short; the text does not quote it."""
+    if len(key) < KEY_CHARS_MIN:
+        raise ValueError(
+            f"is a key of {len(key)} characters, at least {KEY_CHARS_MIN} are needed; "
+            "`openssl rand -hex 32` makes a good one"
+        )
+
+
+def _long_enough(key: SecretStr) -> SecretStr:
+    check_key(key.get_secret_value())
+    return key
+
+
+class IdentityKey(Section):
+    """The key under which entry names are made (HMAC). Changing it empties the cache."""
+
+    key: Annotated[SecretStr, AfterValidator(_long_enough)] | None = None
+    """At least 32 characters. Without it the store keeps one."""
+    key_file: Path | None = None
+    """A file that holds the key; read at start. Blanks and line ends around it are no part of it."""
+
+    @model_validator(mode="after")
+    def _one_key(self) -> IdentityKey:
+        if self.key is not None and self.key_file is not None:
+            raise ValueError("has both `key` and `key_file`; leave one of them out")
+        return self
+
+    @property
+    def secret(self) -> bytes | None:
+        """The key as bytes; None where the store keeps one. `load` has put the content of `key_file` into `key`."""
+        return None if self.key is None else self.key.get_secret_value().encode()
+
+
+class Drain(Section):
+    """How the sidecar stops on SIGTERM: health first, then streams, then writes."""
+
+    notice_ms: int = Field(0, ge=0)
+    """How long health says NOT_SERVING before new streams are refused."""
+    streams_s: float = Field(30, ge=0)
+    """How long open streams may take to end."""
+    writes_s: float = Field(5, ge=0)
+    """How long queued answers may take to be stored."""
+
+
+class Log(Section):
+    """Structured logs on standard error. They never hold content or credentials."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class Config(Section):
+    """The whole document."""
+
+    listen: Annotated[tuple[Address, ...], BeforeValidator(_several)] = ("127.0.0.1:50051",)
+    """Where Envoy connects: `HOST:PORT` or `unix:PATH`."""
+    insecure_listen: bool = False
+    """Allow a `listen` address beyond loopback; anyone who reaches it can read and fill the cache."""
+    admin: Address | None = "127.0.0.1:9901"
+    """Metrics, health and the effective configuration over HTTP: `HOST:PORT` or `unix:PATH`; null turns it off."""
+    ready_needs_store: bool = False
+    """Let `/readyz` answer 503 while the store does not work. Requests pass then, so by default it only says so."""
+    envoy: Envoy = Envoy()
+    store: Store = SqliteStore()
+    near: Near = Near()
+    lookup: Lookup = Lookup()
+    limits: Limits = Limits()
+    write_queue: WriteQueue = WriteQueue()
+    identity: IdentityKey = IdentityKey()
+    key_prefix: str = Field("aicache:", pattern=r"^[\x21-\x7e]{0,64}$")
+    """Put before every key in the store."""
+    drain: Drain = Drain()
+    log: Log = Log()
+    rules: tuple[Rule, ...] = (Rule(),)
+    """The first rule that matches applies; without `rules`, one default rule applies to everything."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Config:
+        faults = (
+            *_listen_faults(self.listen, insecure=self.insecure_listen),
+            *_budget_faults(self.lookup, self.envoy),
+            *name_faults(self.rules),
+        )
+        if faults:
+            raise FieldFaults(faults)
+        return self
+
+
+def _listen_faults(listen: tuple[str, ...], *, insecure: bool) -> Iterator[Fault]:
+    try:
+        listen_addresses(listen, insecure=insecure)
+    except ConfigError as error:
+        yield ("listen",), error.reason
+
+
+def _budget_faults(lookup: Lookup, envoy: Envoy) -> Iterator[Fault]:
+    """What waits longer than Envoy does: Envoy would give up on the sidecar first, and the answer would be lost."""
+    timeout_ms, extended_ms = envoy.message_timeout_ms, envoy.max_message_timeout_ms
+    if lookup.deadline_ms >= timeout_ms:
+        reason = (
+            f"{lookup.deadline_ms} must be below envoy.message_timeout_ms ({timeout_ms}), after which Envoy goes on "
+            "without the sidecar; lower it, or raise both that and `message_timeout` of the filter"
+        )
+        yield ("lookup", "deadline_ms"), reason
+    wait_ms = lookup.deadline_ms + lookup.flight_wait_ms
+    if lookup.flight_wait_ms == 0 or wait_ms < timeout_ms or wait_ms <= extended_ms:
+        return
+    if extended_ms == 0:
+        allowed = f"envoy.message_timeout_ms allows {timeout_ms} and envoy.max_message_timeout_ms (0) no more"
+    else:
+        allowed = f"envoy.max_message_timeout_ms allows {extended_ms}"
+    reason = (
+        f"{lookup.flight_wait_ms} and lookup.deadline_ms ({lookup.deadline_ms}) make a wait of {wait_ms} ms, but "
+        f"{allowed}; lower it, or raise both envoy.max_message_timeout_ms and `max_message_timeout` of the filter"
+    )
+    yield ("lookup", "flight_wait_ms"), reason

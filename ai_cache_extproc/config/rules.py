@@ -1,0 +1,135 @@
+"""Rules: which exchanges are cached, who shares an answer, and what makes two questions the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ai_cache_extproc.config.section import Fault, Section
+
+CREDENTIAL_HEADERS = (
+    "authorization",
+    "proxy-authorization",
+    "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "ocp-apim-subscription-key",
+    "cookie",
+    "x-forwarded-client-cert",
+)
+CREDENTIAL_PARAMETERS = ("key",)
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+"""RFC 9110, 5.6.2, in lower case."""
+
+
+def _header_name(text: str) -> str:
+    name = text.lower()
+    if not _TOKEN.fullmatch(name):
+        raise ValueError("is not a header name; use letters, digits and hyphens, without a colon")
+    return name
+
+
+def _path_pattern(text: str) -> str:
+    if not text.startswith(("/", "*")):
+        raise ValueError("matches no path; begin it with / or *")
+    if "?" in text:
+        raise ValueError("has a query, which is not matched; leave it out")
+    return text
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
+Pattern = Annotated[str, Field(min_length=1)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderNames = Annotated[tuple[HeaderName, ...], AfterValidator(_distinct)]
+ParameterName = Annotated[str, Field(min_length=1), AfterValidator(str.lower)]
+FieldName = Annotated[str, Field(min_length=1)]
+
+
+class Match(Section):
+    """Every list given must match, by any of its patterns; `*` stands for any run of characters."""
+
+    routes: tuple[Pattern, ...] = ()
+    """Envoy route names (`xds.route_name`)."""
+    hosts: tuple[Pattern, ...] = ()
+    """Values of `:authority`, in any case; a pattern without a port matches any port."""
+    paths: tuple[Annotated[Pattern, AfterValidator(_path_pattern)], ...] = ()
+    """Paths, without the query."""
+    headers: dict[HeaderName, Pattern] = Field(default_factory=dict)
+    """Request headers and the pattern of their value. An absent header matches nothing."""
+
+
+class Scope(Section):
+    """Who may share an answer: callers with the same credentials, on the same route and host."""
+
+    credentials: HeaderNames = CREDENTIAL_HEADERS
+    """Request headers that say who is calling; those that are present form the scope."""
+    parameters: Annotated[tuple[ParameterName, ...], AfterValidator(_distinct)] = CREDENTIAL_PARAMETERS
+    """Query parameters that say who is calling, in any case."""
+
+
+class Fingerprint(Section):
+    """What makes two questions the same. Everything does, except what is listed here."""
+
+    headers: HeaderNames = ()
+    """Further request headers that change the answer."""
+    ignore: Annotated[tuple[FieldName, ...], AfterValidator(_distinct)] = ()
+    """Top-level fields of the body that do not change the answer (`metadata`, `prompt_cache_key`)."""
+
+
+class Rule(Section):
+    """How matching exchanges are cached. The first rule that matches applies."""
+
+    name: str = Field("default", pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")
+    """Shown in logs, metrics and entries. No two rules have the same."""
+    match: Match = Match()
+    enabled: bool = True
+    """false: matching requests are bypassed."""
+    ttl_s: float = Field(3600, gt=0, le=86_400)
+    """How long an answer may be served."""
+    ttl_jitter: float = Field(0.1, ge=0, le=0.5)
+    """The lifetime of each entry is shortened by a random part of this, so that entries do not expire together."""
+    anonymous: Literal["bypass", "shared"] = "bypass"
+    """Requests without any credential: `bypass` them, or let them all share one scope."""
+    scope: Scope = Scope()
+    fingerprint: Fingerprint = Fingerprint()
+    keep_tool_calls: bool = True
+    """Keep answers that call tools (for the exact same question only)."""
+    ignore_upstream_cache_control: bool = False
+    """Keep answers in spite of the upstream's `Cache-Control` and `Set-Cookie`, which LLM hosts send by habit."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Rule:
+        if self.anonymous == "bypass" and not self.scope.credentials and not self.scope.parameters:
+            raise ValueError(
+                "no request can be in a scope without `scope.credentials` and `scope.parameters`, so nothing would "
+                "ever be cached; name a credential, or set `anonymous: shared`"
+            )
+        return self
+
+
+def name_faults(rules: tuple[Rule, ...]) -> Iterator[Fault]:
+    """Names given to more than one rule; metrics and entries would mix them up."""
+    seen: dict[str, int] = {}
+    for index, rule in enumerate(rules):
+        first = seen.setdefault(rule.name, index)
+        if first != index:
+            reason = f'"{rule.name}" is the name of rules[{first}] too; give each rule a name of its own'
+            yield ("rules", index, "name"), reason
+
+
+def widenings(rules: tuple[Rule, ...]) -> Iterator[str]:
+    """A sentence for each rule that shares answers more widely than credentials do; to be logged at start."""
+    for rule in rules:
+        if rule.anonymous == "shared":
+            yield f'rule "{rule.name}": all requests without a credential share one scope'
+        lacking = [name for name in CREDENTIAL_HEADERS if name not in rule.scope.credentials]
+        lacking += [f"?{name}=" for name in CREDENTIAL_PARAMETERS if name not in rule.scope.parameters]
+        if lacking:
+            yield f'rule "{rule.name}": callers that differ only in {", ".join(lacking)} share answers'

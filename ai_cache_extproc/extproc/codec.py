@@ -1,0 +1,298 @@
+"""Wire to events, replies to wire. With the server the only room that knows Envoy's messages.
+
+Header values go out in `raw_value` only (Envoy shows a `value` as an empty header), and only those that
+Envoy takes: it answers 500 to a bad one, in spite of fail-open.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import assert_never
+
+from google.protobuf.message import DecodeError
+
+from ai_cache_extproc._generated import ext_proc_pb2 as wire
+from ai_cache_extproc.errors import ProtocolViolation
+from ai_cache_extproc.extproc.events import (
+    BodyMode,
+    ConfiguredModes,
+    Continue,
+    Echo,
+    Event,
+    ExtendTimeout,
+    Headers,
+    Immediate,
+    Metadata,
+    Modes,
+    Part,
+    Reply,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from ai_cache_extproc.model import RequestHead, ResponseHead
+
+METADATA_NAMESPACE = "ai_cache"
+ATTRIBUTES_NAMESPACE = "envoy.filters.http.ext_proc"
+ROUTE_ATTRIBUTE = "xds.route_name"
+
+_SEND = wire.ProcessingMode.SEND
+_SKIP = wire.ProcessingMode.SKIP
+_APPEND = wire.HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
+_OVERWRITE = wire.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+
+_BODY_MODES = {mode.value: mode for mode in BodyMode}
+
+# RFC 9110, 5.6.2: a token. Pseudo-headers are none, and no reply sets one.
+_REQUEST_HEADERS_FIRST = bytes([wire.ProcessingRequest.REQUEST_HEADERS_FIELD_NUMBER << 3 | 2])
+"""How a message begins that shows request headers: the field's tag, since fields are written in their order."""
+_REMEMBERED_BYTES_MAX = 4096
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# Envoy refuses every control character but the tab, not only CR, LF and NUL.
+_NOT_IN_A_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+
+
+def decode(message: bytes) -> Event | None:
+    """Read one ProcessingRequest; None when it shows no part that is known here.
+
+    Raises ProtocolViolation if the bytes are no such message.
+    """
+    if message.startswith(_REQUEST_HEADERS_FIRST) and len(message) <= _REMEMBERED_BYTES_MAX:
+        return _decode_remembering(message)
+    return _decode(message)
+
+
+def _decode(message: bytes) -> Event | None:
+    request = wire.ProcessingRequest()
+    try:
+        request.ParseFromString(message)
+    except DecodeError as error:
+        raise ProtocolViolation(f"{len(message)} bytes that are no ProcessingRequest") from error
+    match request.WhichOneof("request"):
+        case "response_body":
+            return ResponseBody(request.response_body.body, request.response_body.end_of_stream)
+        case "request_headers":
+            return _request_headers(request)
+        case "request_body":
+            return RequestBody(request.request_body.body, request.request_body.end_of_stream)
+        case "response_headers":
+            return _response_headers(request.response_headers)
+        case "request_trailers":
+            return RequestTrailers()
+        case "response_trailers":
+            return ResponseTrailers()
+        case _:
+            return None
+
+
+# What Envoy forwards of one client's requests is the same bytes again and again, and costs more to read than
+# all that follows. Events are frozen, so that one can serve every request that it came with.
+_decode_remembering = lru_cache(maxsize=1024)(_decode)
+
+
+def _request_headers(request: wire.ProcessingRequest) -> RequestHeaders:
+    pseudo, fields = _fields(request.request_headers.headers)
+    head = RequestHead(
+        method=pseudo.get(":method", ""),
+        path=pseudo.get(":path", ""),
+        authority=pseudo.get(":authority", ""),
+        headers=fields,
+        route=_route(request),
+    )
+    configured = None
+    if request.HasField("protocol_config"):
+        modes = request.protocol_config
+        configured = _configured(modes.request_body_mode, modes.response_body_mode)
+    return RequestHeaders(head, request.request_headers.end_of_stream, configured)
+
+
+def _response_headers(message: wire.HttpHeaders) -> ResponseHeaders:
+    pseudo, fields = _fields(message.headers)
+    status = pseudo.get(":status", "")
+    # Anything but three digits is a status that no answer is kept for.
+    known = len(status) == 3 and status.isascii() and status.isdigit()
+    return ResponseHeaders(ResponseHead(int(status) if known else 0, fields), message.end_of_stream)
+
+
+def _fields(header_map: wire.HeaderMap) -> tuple[dict[str, str], dict[str, str]]:
+    """Split pseudo-headers from header fields; values as latin-1, which keeps every byte."""
+    pseudo: dict[str, str] = {}
+    fields: dict[str, str] = {}
+    for header in header_map.headers:
+        name = header.key.lower()
+        value = header.raw_value.decode("latin-1") or header.value.encode().decode("latin-1")
+        if name[:1] == ":":
+            pseudo[name] = value
+        elif name in fields:
+            fields[name] = f"{fields[name]}, {value}"
+        else:
+            fields[name] = value
+    return pseudo, fields
+
+
+def _route(request: wire.ProcessingRequest) -> str:
+    # A missing key of a protobuf map reads as an empty message.
+    return request.attributes[ATTRIBUTES_NAMESPACE].fields[ROUTE_ATTRIBUTE].string_value
+
+
+@lru_cache(maxsize=64)
+def _configured(request_body: int, response_body: int) -> ConfiguredModes:
+    # A mode that is unknown here is served like Envoy's GRPC mode, as full duplex: chunks go back as they came.
+    full_duplex = BodyMode.FULL_DUPLEX_STREAMED
+    return ConfiguredModes(
+        _BODY_MODES.get(request_body, full_duplex),
+        _BODY_MODES.get(response_body, full_duplex),
+    )
+
+
+def ignore_left_out(name: str) -> None:
+    """Tell nobody."""
+
+
+def encode(reply: Reply | ExtendTimeout, left_out: Callable[[str], None] = ignore_left_out) -> bytes:
+    """Serialise a reply.
+
+    A header whose name or value Envoy would refuse is left out, and `left_out` is called with its name.
+    """
+    match reply:
+        case Continue():
+            return _continue(reply, left_out)
+        case Immediate():
+            return _immediate(reply, left_out)
+        case Echo():
+            return _echo(reply)
+        case ExtendTimeout():
+            return _extend_timeout(reply.milliseconds)
+        case _:
+            assert_never(reply)
+
+
+def _continue(reply: Continue, left_out: Callable[[str], None]) -> bytes:
+    remove = _tokens(reply.remove_headers, left_out)
+    if not (reply.set_headers or reply.append_headers or reply.metadata):
+        return _constant(reply.part, remove, reply.modes)
+    response = _passing(reply.part, remove, reply.modes)
+    if reply.part is Part.REQUEST_HEADERS or reply.part is Part.RESPONSE_HEADERS:
+        message = response.request_headers if reply.part is Part.REQUEST_HEADERS else response.response_headers
+        mutation = message.response.header_mutation
+        _write_headers(mutation, reply.set_headers, _OVERWRITE, left_out)
+        _write_headers(mutation, reply.append_headers, _APPEND, left_out)
+    if reply.metadata:
+        _write_metadata(response, reply.metadata)
+    return response.SerializeToString()
+
+
+@lru_cache(maxsize=256)
+def _constant(part: Part, remove_headers: tuple[str, ...], modes: Modes | None) -> bytes:
+    return _passing(part, remove_headers, modes).SerializeToString()
+
+
+def _passing(part: Part, remove_headers: tuple[str, ...], modes: Modes | None) -> wire.ProcessingResponse:
+    response = wire.ProcessingResponse()
+    match part:
+        case Part.REQUEST_HEADERS | Part.RESPONSE_HEADERS:
+            message = response.request_headers if part is Part.REQUEST_HEADERS else response.response_headers
+            message.SetInParent()
+            if remove_headers:
+                message.response.header_mutation.remove_headers.extend(remove_headers)
+            if modes is not None:
+                _write_modes(response.mode_override, modes)
+        case Part.REQUEST_BODY:
+            response.request_body.SetInParent()
+        case Part.RESPONSE_BODY:
+            response.response_body.SetInParent()
+        case Part.REQUEST_TRAILERS:
+            response.request_trailers.SetInParent()
+        case Part.RESPONSE_TRAILERS:
+            response.response_trailers.SetInParent()
+        case _:
+            assert_never(part)
+    return response
+
+
+def _immediate(reply: Immediate, left_out: Callable[[str], None]) -> bytes:
+    response = wire.ProcessingResponse()
+    message = response.immediate_response
+    message.status.code = wire.StatusCode.ValueType(reply.status)
+    message.body = reply.body
+    message.details = reply.details
+    _write_headers(message.headers, reply.headers, _OVERWRITE, left_out)
+    if reply.metadata:
+        _write_metadata(response, reply.metadata)
+    return response.SerializeToString()
+
+
+def _echo(reply: Echo) -> bytes:
+    response = wire.ProcessingResponse()
+    message = response.request_body if reply.part is Part.REQUEST_BODY else response.response_body
+    chunk = message.response.body_mutation.streamed_response
+    chunk.SetInParent()
+    chunk.body = reply.chunk
+    chunk.end_of_stream = reply.end_of_stream
+    return response.SerializeToString()
+
+
+def _extend_timeout(milliseconds: int) -> bytes:
+    response = wire.ProcessingResponse()
+    response.override_message_timeout.FromMilliseconds(milliseconds)
+    return response.SerializeToString()
+
+
+def _write_modes(override: wire.ProcessingMode, modes: Modes) -> None:
+    # DEFAULT means "as configured" for headers and trailers, while body modes have no such number:
+    # every field is spelled out, so that what applies can be read here alone.
+    override.request_header_mode = _SEND
+    override.response_header_mode = _SEND if modes.response_headers else _SKIP
+    override.request_body_mode = wire.ProcessingMode.BodySendMode.ValueType(modes.request_body)
+    override.response_body_mode = wire.ProcessingMode.BodySendMode.ValueType(modes.response_body)
+    override.request_trailer_mode = _SEND if modes.request_trailers else _SKIP
+    override.response_trailer_mode = _SEND if modes.response_trailers else _SKIP
+
+
+def _write_headers(
+    mutation: wire.HeaderMutation,
+    headers: Headers,
+    action: wire.HeaderValueOption.HeaderAppendAction.ValueType,
+    left_out: Callable[[str], None],
+) -> None:
+    add = mutation.set_headers.add
+    for name, value in headers:
+        if not (_is_token(name) and _is_value(value)):
+            left_out(name)
+            continue
+        option = add()
+        option.append_action = action
+        header = option.header
+        header.key = name
+        header.raw_value = value.encode("latin-1")
+
+
+def _tokens(names: tuple[str, ...], left_out: Callable[[str], None]) -> tuple[str, ...]:
+    for name in names:
+        if not _is_token(name):
+            left_out(name)
+    return tuple(filter(_is_token, names))
+
+
+@lru_cache(maxsize=256)
+def _is_token(name: str) -> bool:
+    return _TOKEN.fullmatch(name) is not None
+
+
+def _is_value(value: str) -> bool:
+    return (value.isascii() and value.isprintable()) or _NOT_IN_A_VALUE.search(value) is None
+
+
+def _write_metadata(response: wire.ProcessingResponse, metadata: Metadata) -> None:
+    fields = response.dynamic_metadata.fields[METADATA_NAMESPACE].struct_value.fields
+    for name, value in metadata.items():
+        if isinstance(value, str):
+            fields[name].string_value = value
+        else:
+            fields[name].number_value = value

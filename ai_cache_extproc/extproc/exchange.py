@@ -1,0 +1,391 @@
+"""One HTTP exchange: decide, look up, capture. Does no I/O and knows no transport.
+
+`handle` answers at once wherever nothing has to be awaited; only a lookup makes it return a Pending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import structlog
+
+from ai_cache_extproc.cache.admission import Admitted, admit
+from ai_cache_extproc.cache.collection import CaptureBudget, Collection
+from ai_cache_extproc.cache.flights import Seat, Turn
+from ai_cache_extproc.cache.gates import refusal
+from ai_cache_extproc.cache.pipeline import Pipeline, flight_wait_s
+from ai_cache_extproc.cache.understanding import understand
+from ai_cache_extproc.config.snapshot import Snapshot
+from ai_cache_extproc.dialects import Dialects
+from ai_cache_extproc.errors import DialectError
+from ai_cache_extproc.extproc import headers, modes
+from ai_cache_extproc.extproc.events import (
+    ConfiguredModes,
+    Continue,
+    Echo,
+    Event,
+    ExtendTimeout,
+    Immediate,
+    Modes,
+    Part,
+    Pending,
+    Reply,
+    RequestBody,
+    RequestHeaders,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from ai_cache_extproc.extproc.phases import Phase, allowed, step
+from ai_cache_extproc.extproc.situations import Capturing, Done, Forwarded, Opened, Passing, Reading, Situation
+from ai_cache_extproc.extproc.story import Story
+from ai_cache_extproc.model import Bypass, Hit, Identity, Miss, Question, Reason
+from ai_cache_extproc.telemetry.metrics import Metrics
+
+log = structlog.get_logger()
+
+_ACKS = {part: Continue(part) for part in Part}
+_HIT_DETAILS = "ai-cache.hit"
+
+# Reasons that may be gone with the next answer: nobody is told not to wait for it.
+_PASSING_REASONS = frozenset({Reason.STATUS, Reason.CAPTURE_BUDGET, Reason.QUEUE_FULL})
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What every exchange of a process shares. monotonic: seconds. told: static modes already logged."""
+
+    dialects: Dialects
+    pipeline: Pipeline
+    budget: CaptureBudget
+    metrics: Metrics
+    monotonic: Callable[[], float]
+    told: set[str] = field(default_factory=set)
+
+
+class Exchange:
+    """Fed with events in Envoy's order by one transport; `close` ends it whenever the stream ends."""
+
+    def __init__(self, snapshot: Snapshot, services: Services) -> None:
+        self._snapshot = snapshot
+        self._services = services
+        self._phase = Phase.OPENED
+        self._situation: Situation = Opened()
+        self._configured = ConfiguredModes()
+        self._story = Story(services.metrics)
+
+    @property
+    def phase(self) -> Phase:
+        """Where this exchange is in its life."""
+        return self._phase
+
+    @property
+    def answered(self) -> bool:
+        """Whether the client has its answer from the cache: Envoy shows nothing more of this exchange."""
+        return self._phase is Phase.ANSWERED
+
+    def handle(self, event: Event) -> Reply | Pending:
+        """The reply to an event. Raises ProtocolViolation for one that the phase table does not hold."""
+        situation = self._situation
+        match event:
+            case ResponseBody() if type(situation) is Capturing:
+                return self._collect(situation, event)
+            case RequestHeaders() if type(situation) is Opened:
+                return self._open(event)
+            case RequestBody() if type(situation) is Reading:
+                return self._read(situation, event)
+            case ResponseHeaders() if type(situation) is Forwarded:
+                return self._weigh(situation, event)
+            case ResponseHeaders() if type(situation) is Passing:
+                return self._label(situation, event)
+            case ResponseTrailers() if type(situation) is Capturing:
+                return self._finish_at_trailers(situation, event)
+            case _:
+                return self._let_pass(event)
+
+    def give_up(self, event: Event) -> Reply:
+        """Let this part and all that follow pass, whatever the phase: the way out of a fault of our own."""
+        self._release()
+        self._phase, self._situation = Phase.PASSING, Passing()
+        return self._ack(event)
+
+    def close(self) -> None:
+        """The stream ended, which says nothing about the answer. Idempotent."""
+        if type(self._situation) is Capturing:
+            self._story.not_kept(Reason.CUT)
+        self._release()
+        self._situation = Done()
+        self._story.tell()
+        self._story.result = None
+
+    # The request.
+
+    def _open(self, event: RequestHeaders) -> Reply:
+        self._configured = event.configured or ConfiguredModes()
+        self._tell_static_modes()
+        if modes.is_duplex(self._configured):
+            return self._pass(event, Passing())
+        admitted = admit(
+            event.head,
+            end_of_stream=event.end_of_stream,
+            snapshot=self._snapshot,
+            dialects=self._services.dialects,
+        )
+        match admitted:
+            case Admitted():
+                self._story.about(dialect=admitted.dialect.name, rule=admitted.rule.name)
+                self._move(event.part, Phase.READING, Reading(admitted))
+                return modes.to_read(self._configured)
+            case Bypass():
+                self._story.bypass(admitted)
+                self._move(event.part, Phase.PASSING, Passing(admitted))
+                return modes.ONLY_LABEL
+            case None:
+                self._move(event.part, Phase.PASSING, Passing())
+                return modes.UNTOUCHED
+            case _:
+                assert_never(admitted)
+
+    def _read(self, reading: Reading, event: RequestBody) -> Reply | Pending:
+        reading.size_bytes += len(event.chunk)
+        if reading.size_bytes > self._snapshot.config.limits.request_bytes_max:
+            return self._bypass(event, Bypass(Reason.REQUEST_TOO_LARGE))
+        reading.chunks.append(event.chunk)
+        if not event.end_of_stream:
+            if modes.arrives_in_chunks(self._configured):
+                self._move(event.part, Phase.READING, reading)
+                return _ACKS[event.part]
+            return self._bypass(event, Bypass(Reason.PARTIAL_BODY))
+        admitted = reading.admitted
+        try:
+            depth_max = self._snapshot.config.limits.json_depth_max
+            question = understand(admitted, b"".join(reading.chunks), depth_max)
+        except DialectError as error:
+            return self._bypass(event, Bypass(Reason(error.reason)))
+        reading.chunks.clear()
+        identity = self._services.pipeline.identify(admitted, question)
+        if isinstance(identity, Bypass):
+            return self._bypass(event, identity)
+        if admitted.refresh:
+            return self._forward(event, question, admitted, Miss(identity))
+        hit = self._services.pipeline.near(admitted, question, identity)
+        if hit is not None:
+            return self._answer(event, hit)
+        return self._look_up(reading, event, question, identity)
+
+    def _look_up(self, reading: Reading, event: RequestBody, question: Question, identity: Identity) -> Pending:
+        admitted, pipeline, budget = reading.admitted, self._services.pipeline, self._snapshot.config.lookup
+        turn = reading.turn = pipeline.join(identity)
+
+        async def finish() -> Reply:
+            started = self._services.monotonic()
+            outcome = await pipeline.lookup(admitted, question, identity, turn, budget=budget)
+            self._story.lookup_ms = (self._services.monotonic() - started) * 1000
+            reading.turn = None
+            match outcome:
+                case Hit():
+                    return self._answer(event, outcome)
+                case Miss():
+                    return self._forward(event, question, admitted, outcome)
+                case Bypass():
+                    return self._bypass(event, outcome)
+                case _:
+                    assert_never(outcome)
+
+        return Pending(self._extension(turn, question), finish)
+
+    def _extension(self, turn: Turn, question: Question) -> ExtendTimeout | None:
+        """More time from Envoy, where this wait may outlast its message timeout."""
+        config = self._snapshot.config
+        if not isinstance(turn, Seat):
+            return None
+        wait_ms = int(flight_wait_s(config.lookup, question) * 1000) + config.lookup.deadline_ms
+        if wait_ms < config.envoy.message_timeout_ms:
+            return None
+        # Half of Envoy's own timeout covers the way of the reply.
+        wait_ms += config.envoy.message_timeout_ms // 2
+        return ExtendTimeout(min(wait_ms, config.envoy.max_message_timeout_ms))
+
+    def _answer(self, event: RequestBody, hit: Hit) -> Reply:
+        self._story.hit(hit)
+        self._move(event.part, Phase.ANSWERED, Done())
+        return Immediate(
+            status=200,
+            headers=headers.hit_headers(hit),
+            body=hit.replay.body,
+            details=_HIT_DETAILS,
+            metadata=headers.hit_metadata(hit, self._story.rule),
+        )
+
+    def _forward(self, event: RequestBody, question: Question, admitted: Admitted, miss: Miss) -> Reply:
+        self._story.miss(miss)
+        self._move(event.part, Phase.FORWARDED, Forwarded(admitted, question, miss, self._services.monotonic()))
+        return _ACKS[event.part]
+
+    def _bypass(self, event: Event, bypass: Bypass) -> Reply:
+        self._story.bypass(bypass)
+        return self._pass(event, Passing(bypass))
+
+    # The answer.
+
+    def _weigh(self, forwarded: Forwarded, event: ResponseHeaders) -> Reply:
+        """Decide from the answer's headers whether it is collected, and label it."""
+        collection = self._collection(forwarded, event)
+        if isinstance(collection, Reason):
+            self._refuse(forwarded, collection)
+            self._move(event.part, Phase.PASSING, Passing())
+            return self._labelled_miss(forwarded, event, collection, modes.ANSWER_UNSEEN)
+        self._move(event.part, Phase.CAPTURING, Capturing(forwarded, collection))
+        return self._labelled_miss(forwarded, event, forwarded.miss.reason, modes.to_collect(self._configured))
+
+    def _collection(self, forwarded: Forwarded, event: ResponseHeaders) -> Collection | Reason:
+        limits, admitted = self._snapshot.config.limits, forwarded.admitted
+        reason = refusal(
+            event.head,
+            end_of_stream=event.end_of_stream,
+            rule=admitted.rule,
+            answer_bytes_max=limits.answer_bytes_max,
+        )
+        if reason is not None:
+            return reason
+        try:
+            capture = admitted.dialect.capture(event.head)
+        except DialectError as error:
+            return Reason(error.reason)
+        return Collection(
+            capture,
+            self._services.budget,
+            answer_bytes_max=limits.answer_bytes_max,
+            capture_bytes_max=limits.capture_bytes_max,
+        )
+
+    def _labelled_miss(
+        self, forwarded: Forwarded, event: ResponseHeaders, reason: Reason | None, override: Modes
+    ) -> Reply:
+        fields, member = headers.miss_headers(
+            forwarded.miss, refresh=forwarded.admitted.refresh, reason=reason, status=event.head.status
+        )
+        return Continue(
+            event.part,
+            set_headers=fields,
+            append_headers=(("cache-status", member),),
+            modes=override,
+            metadata=headers.outcome_metadata("miss", self._story.rule, reason),
+        )
+
+    def _collect(self, capturing: Capturing, event: ResponseBody) -> Reply:
+        try:
+            whole = capturing.collection.feed(event.chunk, end_of_stream=event.end_of_stream)
+        except DialectError as error:
+            return self._not_kept(capturing, event, Reason(error.reason), Phase.PASSING)
+        if whole:
+            return self._settle(capturing, event)
+        if event.end_of_stream:
+            return self._not_kept(capturing, event, Reason.CUT, Phase.SETTLED)
+        self._phase = step(self._phase, event.part, Phase.CAPTURING)
+        return _ACKS[event.part]
+
+    def _finish_at_trailers(self, capturing: Capturing, event: ResponseTrailers) -> Reply:
+        if capturing.collection.end():
+            return self._settle(capturing, event)
+        return self._not_kept(capturing, event, Reason.CUT, Phase.SETTLED)
+
+    def _settle(self, capturing: Capturing, event: ResponseBody | ResponseTrailers) -> Reply:
+        """The answer is whole: hand it over, and the lease with it."""
+        forwarded, pipeline = capturing.forwarded, self._services.pipeline
+        capturing.collection.close()
+        elapsed_s = self._services.monotonic() - forwarded.since_s
+        capture = capturing.collection.capture
+        if not pipeline.fill(forwarded.admitted, forwarded.question, forwarded.miss, capture, elapsed_s=elapsed_s):
+            return self._not_kept(capturing, event, Reason.QUEUE_FULL, Phase.SETTLED)
+        self._story.handed_over = True
+        self._move(event.part, Phase.SETTLED, Done())
+        return _ACKS[event.part]
+
+    def _not_kept(self, capturing: Capturing, event: Event, reason: Reason, target: Phase) -> Reply:
+        capturing.collection.close()
+        self._refuse(capturing.forwarded, reason)
+        self._move(event.part, target, Passing() if target is Phase.PASSING else Done())
+        return Continue(event.part, metadata=headers.outcome_metadata("miss", self._story.rule, reason))
+
+    def _refuse(self, forwarded: Forwarded, reason: Reason) -> None:
+        """Give up on keeping this answer. After a cut the next who waits asks again; any other reason would come back."""
+        self._story.not_kept(reason)
+        lease = forwarded.miss.lease
+        if lease is None:
+            return
+        if reason is Reason.CUT:
+            self._services.pipeline.leave(lease)
+        else:
+            self._services.pipeline.refuse(lease, remember=reason not in _PASSING_REASONS)
+
+    # What is let through.
+
+    def _label(self, passing: Passing, event: ResponseHeaders) -> Reply:
+        self._move(event.part, Phase.PASSING, passing)
+        if passing.bypass is None:
+            return self._ack(event)
+        fields, member = headers.bypass_headers(passing.bypass)
+        return Continue(
+            event.part,
+            set_headers=fields,
+            append_headers=(("cache-status", member),),
+            modes=modes.ANSWER_UNSEEN,
+            metadata=headers.outcome_metadata("bypass", self._story.rule, passing.bypass.reason),
+        )
+
+    def _let_pass(self, event: Event) -> Reply:
+        """A part that asks nothing of us here: stay where the table allows it, or stop being interested."""
+        if self._phase in allowed(self._phase, event.part):
+            self._move(event.part, self._phase, self._situation)
+            return self._ack(event)
+        if type(self._situation) is Reading and type(event) is ResponseHeaders:
+            return self._never_read(event)
+        return self._pass(event, Passing())
+
+    def _never_read(self, event: ResponseHeaders) -> Reply:
+        """An answer before the request's body: Envoy made it itself, or did not follow our override."""
+        self._services.metrics.override_ignored()
+        bypass = Bypass(Reason.PROTOCOL)
+        self._story.bypass(bypass)
+        self._move(event.part, Phase.PASSING, Passing(bypass))
+        return self._label(Passing(bypass), event)
+
+    def _pass(self, event: Event, passing: Passing) -> Reply:
+        self._move(event.part, Phase.PASSING, passing)
+        return self._ack(event)
+
+    def _ack(self, event: Event) -> Reply:
+        """The empty reply to a part; a full-duplex body has to be given back instead."""
+        if isinstance(event, RequestBody | ResponseBody) and modes.is_echoed(self._configured, event.part):
+            return Echo(event.part, event.chunk, event.end_of_stream)
+        return _ACKS[event.part]
+
+    # Book-keeping.
+
+    def _move(self, part: Part, phase: Phase, situation: Situation) -> None:
+        self._phase = step(self._phase, part, phase)
+        self._situation = situation
+
+    def _release(self) -> None:
+        """Give back what this exchange holds; after it another may hold it."""
+        situation = self._situation
+        turn: Turn | None = None
+        if type(situation) is Reading:
+            turn = situation.turn
+        elif type(situation) is Forwarded:
+            turn = situation.miss.lease
+        elif type(situation) is Capturing:
+            situation.collection.close()
+            turn = situation.forwarded.miss.lease
+        if turn is not None:
+            self._services.pipeline.leave(turn)
+
+    def _tell_static_modes(self) -> None:
+        """Say once per process that bodies are switched on for every request, which costs everyone."""
+        for fault in modes.faults(self._configured):
+            if fault not in self._services.told:
+                self._services.told.add(fault)
+                log.warning("static_body_mode", fault=fault)

@@ -1,0 +1,68 @@
+"""The answer headers and the dynamic metadata by which an outcome is seen from outside. Pure."""
+
+from __future__ import annotations
+
+from ai_cache_extproc.extproc.events import Headers, Metadata
+from ai_cache_extproc.model import Bypass, Hit, Miss, Reason
+
+CACHE_NAME = "aicache"
+
+
+def hit_headers(hit: Hit) -> Headers:
+    """For an answer from the cache (RFC 9211 `hit`, RFC 9111 `Age`)."""
+    match_kind = "exact" if hit.similarity is None else "semantic"
+    status = f'{CACHE_NAME}; hit; ttl={hit.ttl_s}; key="{hit.identity.id}"; detail={match_kind}'
+    headers = (
+        ("content-type", hit.replay.content_type),
+        ("x-ai-cache-status", "HIT"),
+        ("x-ai-cache-age", str(hit.age_s)),
+        ("x-ai-cache-key", hit.identity.id),
+        ("cache-status", status),
+        ("age", str(hit.age_s)),
+    )
+    if hit.similarity is None:
+        return headers
+    return (*headers, ("x-ai-cache-similarity", f"{hit.similarity:.4f}"))
+
+
+def hit_metadata(hit: Hit, rule: str) -> Metadata:
+    """For access logs."""
+    metadata: dict[str, str | int | float] = {
+        "status": "hit",
+        "key": hit.identity.id,
+        "age_s": hit.age_s,
+        "rule": rule,
+    }
+    if hit.similarity is not None:
+        metadata["similarity"] = hit.similarity
+    return metadata
+
+
+def miss_headers(miss: Miss, *, refresh: bool, reason: Reason | None, status: int) -> tuple[Headers, str]:
+    """What to set, and the `Cache-Status` member to add, for an answer that the upstream gives.
+
+    refresh: the client asked past the cache. reason: why this answer will not be kept, if that is known already.
+    `stored` is never claimed: whether the answer is whole is known only after these headers are gone.
+    """
+    headers: Headers = (("x-ai-cache-status", "MISS"), ("x-ai-cache-key", miss.identity.id))
+    member = f"{CACHE_NAME}; fwd={'request' if refresh else 'miss'}; fwd-status={status}"
+    member += f'; key="{miss.identity.id}"'
+    if reason is None:
+        return headers, member
+    return (*headers, ("x-ai-cache-reason", reason)), f"{member}; detail={reason}"
+
+
+def bypass_headers(bypass: Bypass) -> tuple[Headers, str]:
+    """What to set, and the `Cache-Status` member to add, where we chose not to use the cache."""
+    headers: Headers = (("x-ai-cache-status", "BYPASS"), ("x-ai-cache-reason", bypass.reason))
+    return headers, f"{CACHE_NAME}; fwd=bypass; detail={bypass.reason}"
+
+
+def outcome_metadata(status: str, rule: str, reason: Reason | None) -> Metadata:
+    """For access logs, where the upstream answers. status: `miss` or `bypass`."""
+    metadata: dict[str, str | int | float] = {"status": status}
+    if rule:
+        metadata["rule"] = rule
+    if reason is not None:
+        metadata["reason"] = reason.value
+    return metadata

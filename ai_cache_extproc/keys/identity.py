@@ -1,0 +1,74 @@
+"""What makes two questions the same (fingerprint), and where the answer for one scope is kept (identity).
+
+A change to what goes in here must change the version with it: old entries then miss instead of answering wrongly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from ai_cache_extproc.config.rules import Rule
+from ai_cache_extproc.keys.canonical import canonical
+from ai_cache_extproc.keys.parts import encoded, joined, split_target
+from ai_cache_extproc.model import Identity, Question, RequestHead
+
+_FINGERPRINT_VERSION = b"aicache fingerprint 1"
+_SCOPE_VERSION = b"aicache scope 1"
+_DIGEST_VERSION = b"aicache digest 1"
+
+
+def fingerprint(question: Question, head: RequestHead, rule: Rule, answer_headers: Sequence[str]) -> bytes:
+    """32 bytes over everything that may change the answer, except `stream` and what the rule ignores.
+
+    answer_headers: the dialect's, lower case; the rule's own are added. The body must come from `canonical.parse`.
+    """
+    target = split_target(head.path, rule.scope.parameters)
+    body = dict(question.body)
+    body.pop("stream", None)
+    for name in rule.fingerprint.ignore:
+        body.pop(name, None)
+    return hashlib.sha256(
+        joined(
+            (
+                _FINGERPRINT_VERSION,
+                encoded(question.dialect),
+                encoded(head.method),
+                encoded(target.path),
+                joined(map(encoded, target.query)),
+                joined(_present(head, (*answer_headers, *rule.fingerprint.headers))),
+                canonical(body),
+            )
+        )
+    ).digest()
+
+
+def _present(head: RequestHead, names: Sequence[str]) -> list[bytes]:
+    """Names and values of the headers that came, sorted: an absent header differs from an empty one by its name."""
+    present = {name: head.headers[name] for name in names if name in head.headers}
+    return [encoded(text) for header in sorted(present.items()) for text in header]
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """What turns scopes and fingerprints into keys. secret: at least 32 bytes. epoch: counted up by a purge."""
+
+    secret: bytes = field(repr=False)
+    prefix: str
+    epoch: int
+
+
+def identify(keyring: Keyring, scope: bytes, fingerprint: bytes) -> Identity:
+    """The identity of a question in a scope; nobody without the secret can make it or read the scope from it."""
+    scope_tag = _scope_tag(keyring.secret, scope)
+    digest = hmac.digest(keyring.secret, joined((_DIGEST_VERSION, scope, fingerprint)), "sha256")
+    return Identity(f"{keyring.prefix}{keyring.epoch}:{scope_tag}:{digest.hex()}", digest)
+
+
+# The same for every request of one caller.
+@lru_cache(maxsize=1024)
+def _scope_tag(secret: bytes, scope: bytes) -> str:
+    return hmac.digest(secret, joined((_SCOPE_VERSION, scope)), "sha256").hex()[:16]

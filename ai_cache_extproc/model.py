@@ -1,0 +1,210 @@
+"""The values that pass between the layers. All are frozen; none does I/O.
+
+Times are seconds since the Unix epoch; durations are seconds. Header names are lower case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why the cache was not used, or why an answer was not kept. A closed set: also a metric label."""
+
+    # Known at the request.
+    SKIP_HEADER = "skip_header"
+    NO_STORE = "no_store"
+    NO_RULE = "no_rule"
+    RULE_DISABLED = "rule_disabled"
+    NO_CREDENTIAL = "no_credential"
+    NO_KEY = "no_key"
+    REQUEST_ENCODED = "request_encoded"
+    REQUEST_TOO_LARGE = "request_too_large"
+    PARTIAL_BODY = "partial_body"
+    NOT_JSON = "not_json"
+    BOM = "bom"
+    TRAILING_DATA = "trailing_data"
+    DUPLICATE_KEY = "duplicate_key"
+    NUMBER = "number"
+    TOO_DEEP = "too_deep"
+    NOT_UNDERSTOOD = "not_understood"
+    SIDE_EFFECT = "side_effect"
+    REMOTE_MEDIA = "remote_media"
+    # Known at the lookup.
+    STORE_ERROR = "store_error"
+    STORE_TIMEOUT = "store_timeout"
+    # Known at the answer's headers.
+    STATUS = "status"
+    CONTENT_TYPE = "content_type"
+    ANSWER_ENCODED = "answer_encoded"
+    UPSTREAM_NO_STORE = "upstream_no_store"
+    SET_COOKIE = "set_cookie"
+    ANSWER_TOO_LARGE = "answer_too_large"
+    CAPTURE_BUDGET = "capture_budget"
+    # Known at the answer's body or later.
+    CUT = "cut"
+    IN_BAND_ERROR = "in_band_error"
+    FINISH_REASON = "finish_reason"
+    EMPTY_ANSWER = "empty_answer"
+    TOOL_CALLS = "tool_calls"
+    ANSWER_NOT_UNDERSTOOD = "answer_not_understood"
+    QUEUE_FULL = "queue_full"
+    # Envoy or our own code left the phase table, or Envoy did not follow an override.
+    PROTOCOL = "protocol"
+
+
+class Mode(StrEnum):
+    """How an answer travels: one JSON body, or a stream of events."""
+
+    JSON = "json"
+    STREAM = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """The request line and headers. `path` is the whole `:path`, query included.
+
+    headers: names lower case, pseudo-headers left out; repeated fields are joined with ", " (RFC 9110, 5.3).
+    route: Envoy's `xds.route_name`, empty where Envoy does not send it.
+    """
+
+    method: str
+    path: str
+    authority: str
+    headers: Mapping[str, str]
+    route: str = ""
+
+    def __hash__(self) -> int:
+        """Agrees with equality; leaves the headers out, which a mapping cannot say in brief."""
+        return hash((self.method, self.path, self.authority, self.route))
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """The answer's status and headers, shaped as in `RequestHead`."""
+
+    status: int
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """What the client asks, as its dialect reads it. Equal only to itself; fingerprints tell which ask the same.
+
+    body: the whole parsed body. choices: how many choices a whole answer holds, at least 1.
+    usage_chunk: the client asked for a usage chunk at the end of a stream.
+    """
+
+    dialect: str
+    model: str
+    mode: Mode
+    body: Mapping[str, object]
+    choices: int = 1
+    usage_chunk: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Where an answer to this question, for this scope, is kept.
+
+    key: `<prefix><epoch>:<scope16>:<digest hex>`. digest: 32 bytes.
+    """
+
+    key: str
+    digest: bytes
+
+    @property
+    def id(self) -> str:
+        """The entry id shown in `X-AI-Cache-Key`: the digest's first 32 hex digits."""
+        return self.digest.hex()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """One whole answer as the upstream sent it, in one mode.
+
+    elapsed_s: how long the upstream took, from the forwarded request to the last byte.
+    """
+
+    mode: Mode
+    content_type: str
+    body: bytes
+    created_s: float
+    expires_s: float
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stored answer with its facts: at most one capture per mode, never none."""
+
+    dialect: str
+    model: str
+    rule: str
+    captures: tuple[Captured, ...]
+
+    @property
+    def expires_s(self) -> float:
+        """When the last of its captures expires."""
+        return max(captured.expires_s for captured in self.captures)
+
+    @property
+    def size_bytes(self) -> int:
+        """What the entry weighs in a cache that is bounded in bytes."""
+        return 512 + sum(len(captured.body) for captured in self.captures)
+
+    def fresh(self, now_s: float) -> tuple[Captured, ...]:
+        """The captures that have not expired."""
+        return tuple(captured for captured in self.captures if now_s < captured.expires_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """An entry turned into an answer, in the mode the client asked for; `source` is the capture it came from."""
+
+    content_type: str
+    body: bytes
+    source: Captured
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An answer from the cache. age_s and ttl_s: whole seconds, never negative."""
+
+    identity: Identity
+    replay: Replay
+    age_s: int
+    ttl_s: int
+    similarity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to be the one that asks the upstream for `key`; number tells apart the flights of one key."""
+
+    key: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """Nothing to answer with.
+
+    lease: None where others neither wait for this answer nor may (a forced refresh).
+    known: an entry that was found but cannot answer in the asked mode; the fresh answer joins it.
+    reason: set when the store was too slow to say.
+    """
+
+    identity: Identity
+    lease: Lease | None = None
+    known: Entry | None = None
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bypass:
+    """We chose not to use the cache."""
+
+    reason: Reason

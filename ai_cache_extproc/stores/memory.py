@@ -1,0 +1,79 @@
+"""Entries in the memory of this process, the least recently used making room."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from cachetools import TLRUCache
+
+from ai_cache_extproc.errors import BackendRejected
+from ai_cache_extproc.stores.base import StoreStats
+
+# What the containers around a key and a value weigh, about.
+_ENTRY_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    value: bytes
+    expires_s: float
+    size_bytes: int
+
+
+def _expires_s(_key: str, kept: _Kept, _now_s: float) -> float:
+    return kept.expires_s
+
+
+def _size_bytes(kept: _Kept) -> int:
+    return kept.size_bytes
+
+
+class MemoryStore:
+    """A Store and KeyKeeper whose entries and identity key end with the process."""
+
+    name = "memory"
+
+    def __init__(self, *, bytes_max: int, clock: Callable[[], float]) -> None:
+        self._bytes_max = bytes_max
+        self._clock = clock
+        self._kept: TLRUCache[str, _Kept] = TLRUCache(bytes_max, _expires_s, timer=clock, getsizeof=_size_bytes)
+        self._identity_key: bytes | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, *, bytes_max: int, clock: Callable[[], float]) -> AsyncIterator[MemoryStore]:
+        """Yield an empty store. clock: seconds since the epoch."""
+        yield cls(bytes_max=bytes_max, clock=clock)
+
+    async def get(self, key: str) -> bytes | None:
+        """The value, or None when it is absent or past its lifetime."""
+        kept = self._kept.get(key)
+        return None if kept is None else kept.value
+
+    async def set(self, key: str, value: bytes, *, ttl_s: float) -> None:
+        """Put a value in place of any other; expired values make room, then the least recently used."""
+        size_bytes = len(value) + len(key) + _ENTRY_BYTES
+        if size_bytes > self._bytes_max:
+            raise BackendRejected(self.name, "set", f"{len(value)} bytes are over the bound of {self._bytes_max}")
+        self._kept[key] = _Kept(value, self._clock() + ttl_s, size_bytes)
+
+    async def delete(self, key: str) -> bool:
+        """Remove a value; true if there was one."""
+        return self._kept.pop(key, None) is not None
+
+    async def check(self) -> None:
+        """Return: memory is always there."""
+
+    async def stats(self) -> StoreStats:
+        """Count the values inside their lifetime."""
+        self._kept.expire()
+        return StoreStats(entries=len(self._kept), bytes=int(self._kept.currsize), bytes_max=self._bytes_max)
+
+    async def identity_key(self) -> bytes:
+        """A key of this process, made up once."""
+        if self._identity_key is None:
+            self._identity_key = os.urandom(32)
+        return self._identity_key

@@ -1,0 +1,179 @@
+"""Entries in one SQLite file, which the processes of one machine may share.
+
+The bound is on pages in use, as the file itself counts them, so that it holds whoever writes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from ai_cache_extproc.clients.sqlite import SqliteThread
+from ai_cache_extproc.clients.sqlite_file import Schema, keep_secret, transaction
+from ai_cache_extproc.errors import BackendRejected, ConfigError
+from ai_cache_extproc.stores.base import StoreStats
+
+# `id` grows with every write, so its order is the order of writing. A key beside a rowid costs a second tree, and is
+# still two to four times cheaper than values inside the tree of keys (docs/decisions/0004-sqlite-store.md).
+_SCHEMA = Schema(
+    application_id=0x41494361,
+    version=1,
+    statements=(
+        """CREATE TABLE IF NOT EXISTS entries (
+            id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, expires_s REAL NOT NULL, value BLOB NOT NULL
+        )""",
+        "CREATE INDEX IF NOT EXISTS entries_expires ON entries (expires_s)",
+    ),
+)
+
+_READ = "SELECT value FROM entries WHERE key = ? AND expires_s > ?"
+
+_IDENTITY_KEY_BYTES = 32
+_PAGE_BYTES = 4096
+# Beyond the value itself a write may split a page on each level of three trees.
+_SPARE_PAGES = 8
+_EXPIRED_ROWS = 16
+_OLDEST_ROWS = 64
+
+
+def default_path(environ: Mapping[str, str]) -> Path:
+    """Where the file is kept unless someone says otherwise (XDG Base Directory Specification: state)."""
+    state, home = Path(environ.get("XDG_STATE_HOME", "")), Path(environ.get("HOME", ""))
+    # "All paths set in these environment variables must be absolute"; a relative one is to be ignored.
+    if not state.is_absolute():
+        if not home.is_absolute():
+            raise ConfigError("store.path", "neither XDG_STATE_HOME nor HOME is set; name a file")
+        state = home / ".local" / "state"
+    return state / "aicache" / "cache.db"
+
+
+def key_path(path: Path) -> Path:
+    """Where the identity key of the database at `path` is kept."""
+    return path.with_name(path.name + ".key")
+
+
+class SqliteStore:
+    """A Store and KeyKeeper; the identity key stands beside the database, in `<path>.key`."""
+
+    name = "sqlite"
+
+    def __init__(self, thread: SqliteThread, *, path: Path, bytes_max: int, clock: Callable[[], float]) -> None:
+        self._thread = thread
+        self._path = path
+        self._bytes_max = bytes_max
+        self._clock = clock
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path, *, bytes_max: int, clock: Callable[[], float]) -> AsyncIterator[SqliteStore]:
+        """Open the file, made where it is missing, with the directories above it; a damaged one is set aside.
+
+        clock: seconds since the epoch. Raises ConfigError or BackendError if the path cannot be used.
+        """
+        async with SqliteThread.open(path, schema=_SCHEMA) as thread:
+            yield cls(thread, path=path, bytes_max=bytes_max, clock=clock)
+
+    async def get(self, key: str) -> bytes | None:
+        """The value, or None when it is absent or past its lifetime."""
+        now_s = self._clock()
+
+        def read(connection: sqlite3.Connection) -> bytes | None:
+            row = connection.execute(_READ, (key, now_s)).fetchone()
+            return None if row is None else row[0]
+
+        return await self._thread.run("get", read)
+
+    async def set(self, key: str, value: bytes, *, ttl_s: float) -> None:
+        """Put a value in place of any other; expired values make room, then the oldest written."""
+        needed_bytes = (len(value) // _PAGE_BYTES + _SPARE_PAGES) * _PAGE_BYTES
+        if needed_bytes > self._bytes_max:
+            raise BackendRejected(self.name, "set", f"{len(value)} bytes are over the bound of {self._bytes_max}")
+        now_s = self._clock()
+
+        def put(connection: sqlite3.Connection) -> bool:
+            with transaction(connection):
+                room = _make_room(connection, needed_bytes, bytes_max=self._bytes_max, now_s=now_s)
+                if room:
+                    _write(connection, key, value, expires_s=now_s + ttl_s)
+            return room
+
+        # Room is made in batches, each a job of its own, so that reads get their turn in between.
+        while not await self._thread.run("set", put):
+            pass
+
+    async def delete(self, key: str) -> bool:
+        """Remove a value; true if there was one."""
+        now_s = self._clock()
+        return await self._thread.run("delete", lambda connection: _remove(connection, key, now_s))
+
+    async def check(self) -> None:
+        """Return if the file can be read at this moment."""
+        await self._thread.run("check", lambda connection: _count(connection, math.inf))
+
+    async def stats(self) -> StoreStats:
+        """Count the values inside their lifetime, and all pages in use."""
+        now_s = self._clock()
+        entries, used_bytes = await self._thread.run(
+            "stats", lambda connection: (_count(connection, now_s), _used_bytes(connection))
+        )
+        return StoreStats(entries=entries, bytes=used_bytes, bytes_max=self._bytes_max)
+
+    async def identity_key(self) -> bytes:
+        """The key in `<path>.key`, made by the first process that asks. Raises ConfigError if the file is not safe."""
+        path = key_path(self._path)
+        return await self._thread.run("identity_key", lambda _: keep_secret(path, os.urandom(_IDENTITY_KEY_BYTES)))
+
+
+def _write(connection: sqlite3.Connection, key: str, value: bytes, *, expires_s: float) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO entries (key, expires_s, value) VALUES (?, ?, ?)", (key, expires_s, value)
+    )
+
+
+def _remove(connection: sqlite3.Connection, key: str, now_s: float) -> bool:
+    with transaction(connection):
+        connection.execute("DELETE FROM entries WHERE key = ? AND expires_s <= ?", (key, now_s))
+        return connection.execute("DELETE FROM entries WHERE key = ?", (key,)).rowcount > 0
+
+
+def _count(connection: sqlite3.Connection, now_s: float) -> int:
+    count: int = connection.execute("SELECT count(*) FROM entries WHERE expires_s > ?", (now_s,)).fetchone()[0]
+    return count
+
+
+def _make_room(connection: sqlite3.Connection, needed_bytes: int, *, bytes_max: int, now_s: float) -> bool:
+    """Remove one batch at most; true if there is room then. A batch removes something, or raises BackendRejected."""
+    removed = connection.execute(
+        "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE expires_s <= ? ORDER BY expires_s LIMIT ?)",
+        (now_s, _EXPIRED_ROWS),
+    ).rowcount
+    lacking_bytes = _used_bytes(connection) + needed_bytes - bytes_max
+    if lacking_bytes <= 0:
+        return True
+    if removed < _EXPIRED_ROWS:
+        removed += _remove_oldest(connection, lacking_bytes)
+    if removed == 0:
+        raise BackendRejected("sqlite", "set", "no entry is left to make room")
+    return _used_bytes(connection) + needed_bytes <= bytes_max
+
+
+def _remove_oldest(connection: sqlite3.Connection, lacking_bytes: int) -> int:
+    oldest = connection.execute("SELECT id, length(value) FROM entries ORDER BY id LIMIT ?", (_OLDEST_ROWS,)).fetchall()
+    through = -1
+    for through, value_bytes in oldest:  # noqa: B007  # the last one reached is what counts
+        lacking_bytes -= value_bytes
+        if lacking_bytes <= 0:
+            break
+    return connection.execute("DELETE FROM entries WHERE id <= ?", (through,)).rowcount
+
+
+def _used_bytes(connection: sqlite3.Connection) -> int:
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    used: int = (pages - free) * page_bytes
+    return used

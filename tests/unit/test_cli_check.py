@@ -1,0 +1,156 @@
+"""`aicache check`: the effective plan in words, and its exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.terminal import Terminal, terminal, written
+
+SECRET = "sk-canary-0123456789"
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
+    """A terminal of its own."""
+    return terminal(capsys, monkeypatch, tmp_path)
+
+
+def test_check_prints_the_plan_in_words(run: Terminal, tmp_path: Path) -> None:
+    """What listens, what is kept where and how long, who shares, and each rule."""
+    file = written(
+        tmp_path,
+        """
+listen: unix:/run/aicache/extproc.sock
+store: {type: sqlite, path: /var/lib/aicache/cache.db, bytes_max: 1073741824}
+envoy: {message_timeout_ms: 500, max_message_timeout_ms: 10000}
+lookup: {flight_wait_ms: 5000}
+rules:
+  - name: chat
+    match: {paths: ["/v1/*"], hosts: ["llm.test"], routes: [a, b], headers: {authorization: "Bearer sk-canary*"}}
+    ttl_s: 5400
+    fingerprint: {headers: [x-tenant-tier], ignore: [metadata]}
+    ignore_upstream_cache_control: true
+  - {name: other, enabled: false}
+""",
+    )
+    code, out, err = run("check", file)
+    text = " ".join(out.split())
+    assert (0, "") == (code, err)
+    for words in (
+        f"{file}: good",
+        "unix:/run/aicache/extproc.sock for Envoy",
+        "127.0.0.1:9901 (HTTP",
+        "SQLite file /var/lib/aicache/cache.db, up to 1 GiB",
+        "kept by the store, made at the first start",
+        "the store has 50 ms, then the request goes upstream",
+        "waited for 5 s, by streaming clients 1 s",
+        "message_timeout 500 ms and max_message_timeout 10 s at least",
+        "questions up to 4 MiB and 128 levels",
+        "rule chat for route a or b, and host llm.test, and path /v1/*, and a matching header authorization",
+        "kept for 90 min, less up to 10%",
+        "callers with the same authorization,",
+        "callers with none of them are bypassed (no_credential)",
+        "headers x-tenant-tier tell questions apart",
+        "body fields metadata",
+        "its Cache-Control and Set-Cookie are overruled",
+        'rule "chat": answers that the upstream calls private or no-store are kept',
+        "rule other for every LLM call does nothing: matching requests are bypassed (rule_disabled)",
+    ):
+        assert words in text
+    assert "sk-canary" not in out
+
+
+def test_check_names_what_to_think_about_twice(run: Terminal, tmp_path: Path) -> None:
+    """Shared answers, long lifetimes, open addresses, rules that never apply."""
+    file = written(
+        tmp_path,
+        """
+listen: [0.0.0.0:50051]
+insecure_listen: true
+admin: 0.0.0.0:9901
+rules:
+  - {name: all, anonymous: shared, ttl_s: 86400}
+  - {name: never}
+""",
+    )
+    document = run.json("check", file)
+    warnings = document["warnings"]
+    assert isinstance(warnings, list)
+    assert [
+        'rule "all": all requests without a credential share one scope',
+        'rule "all": answers are served for 1 d; models and facts change',
+        "listen 0.0.0.0:50051: whoever reaches it can read and fill the cache",
+        "admin 0.0.0.0:9901: whoever reaches it sees the configuration and the figures",
+        'rule "never": never applies, since "all" before it matches everything',
+    ] == warnings
+    code, out, _ = run("check", file)
+    assert 0 == code
+    assert all(warning in out for warning in warnings)
+
+
+def test_check_prints_a_document_for_programs(run: Terminal, tmp_path: Path) -> None:
+    """The same plan, and the rules in their order."""
+    file = written(tmp_path, "admin: null\nstore: {type: memory}\nnear: {bytes_max: 0}\nrules: []\n")
+    document = run.json("check", file)
+    plan = document["plan"]
+    assert isinstance(plan, dict)
+    assert (True, [], file) == (document["ok"], document["rules"], document["source"])
+    assert ("off", "off") == (plan["admin"], plan["near copy"])
+    assert "memory, up to 256 MiB; empty after a restart" == plan["store"]
+    assert "kept by the store" == plan["identity key"]
+    assert "nobody waits for an identical request" in plan["waits"]
+    assert "waits are not extended" in plan["Envoy"]
+    assert ["there is no rule: every LLM call is bypassed (no_rule)"] == document["warnings"]
+
+
+def test_check_says_where_the_key_is_from(run: Terminal, tmp_path: Path) -> None:
+    """Configured in the document or in a file; never what it is."""
+    file = written(tmp_path, f"identity: {{key: {SECRET}{SECRET}}}\n")
+    assert "configured" == run.json("check", file)["plan"]["identity key"]  # type: ignore[index]  # checked by value
+    key = tmp_path / "key"
+    key.write_text(SECRET * 2)
+    file = written(tmp_path, f"identity: {{key_file: {key}}}\n")
+    code, out, _ = run("check", file)
+    assert 0 == code
+    assert f"read from {key}" in out
+    assert SECRET not in out
+
+
+def test_check_of_an_empty_document_says_embedded_defaults(run: Terminal, tmp_path: Path) -> None:
+    """Anonymous callers share there, and the plan says so."""
+    code, out, _ = run("check", written(tmp_path, "{}"))
+    assert 0 == code
+    assert "embedded defaults: good" in out
+    assert "all callers without any of them share" in out
+    assert str(tmp_path / "state" / "aicache" / "cache.db") in out
+
+
+def test_check_of_shared_callers_without_credentials(run: Terminal, tmp_path: Path) -> None:
+    """A rule that looks at no credential shares with everyone, and says so."""
+    rule = "{anonymous: shared, scope: {credentials: [], parameters: []}, ttl_jitter: 0, keep_tool_calls: false}"
+    document = run.json("check", written(tmp_path, f"rules: [{rule}]\n"))
+    assert isinstance(document["rules"], list)
+    (shown,) = document["rules"]
+    assert "all callers, on the same route and host" == shown["shared by"]
+    assert ("1 h", "not kept") == (shown["kept for"], shown["tool calls"])
+
+
+def test_check_of_a_bad_file_ends_with_1_and_a_line_for_each_fault(run: Terminal, tmp_path: Path) -> None:
+    """File and line, field and way out; no traceback, nothing on standard output."""
+    file = written(tmp_path, "listen: nonsense\nnear:\n  bytes_max: -1\nunknown: 1\n")
+    code, out, err = run("check", file)
+    assert (1, "") == (code, out)
+    lines = err.splitlines()
+    assert 3 == len(lines)
+    assert all(line.startswith(f"aicache: {file}:") for line in lines)
+    assert any(f"{file}:3: near.bytes_max" in line for line in lines)
+
+
+def test_check_of_a_file_that_is_not_there(run: Terminal) -> None:
+    """One line that names it."""
+    code, _, err = run("check", "/nonexistent.yaml")
+    assert 1 == code
+    (line,) = err.splitlines()
+    assert line.startswith("aicache: /nonexistent.yaml: cannot be read")
