@@ -87,5 +87,5 @@ wheel: $(DEV) ## Build the wheel into dist/.
 	$(PY) -m build --wheel --no-isolation $(ARGS)
 
 clean: ## Remove everything that these targets made, .venv included.
-	rm -rf $(VENV) build dist *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench/.cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,22 +7,14 @@ from collections.abc import Awaitable, Callable
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from ai_cache_extproc.extproc.server import METHOD, PENDING_STREAMS_MAX, SERVICE, Stream
+from ai_cache_extproc.extproc.server import METHOD, SERVICE, Stream, transport_options
 
-OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", 4 * 1024 * 1024 + 64 * 1024),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.so_reuseport", 0),
-    ("grpc.server.max_pending_requests", PENDING_STREAMS_MAX),
-    ("grpc.server.max_pending_requests_hard_limit", PENDING_STREAMS_MAX),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-)
+RECEIVE_BYTES_MAX = 4 * 1024 * 1024 + 64 * 1024
 
 
 async def serve(process: Callable[[object, Stream], Awaitable[None]]) -> None:
     """Serve on a port of the system's choice, print it, and go on until the process is stopped."""
-    server = grpc.aio.server(options=OPTIONS)
+    server = grpc.aio.server(options=transport_options(RECEIVE_BYTES_MAX))
     handler = grpc.stream_stream_rpc_method_handler(process)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
     # Envoy's health check asks for it before it sends anything.

@@ -44,6 +44,8 @@ class Near:
 
     def put(self, key: str, entry: Entry) -> None:
         """Keep an entry in place of any other; one that is larger than the whole bound is not kept."""
+        if not self._copies.maxsize:
+            return
         now_s = self._clock()
         drop_s = min(entry.expires_s, now_s + self._ttl_s_max)
         copy = _Copy(entry, now_s, drop_s, entry.size_bytes + len(key))

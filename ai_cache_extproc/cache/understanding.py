@@ -22,8 +22,8 @@ def understand(admitted: Admitted, body: bytes, depth_max: int) -> Question:
 @lru_cache(maxsize=1024)
 def locate(keyring: Keyring, admitted: Admitted, question: Question) -> Identity:
     """Where the answer to this question is kept for this caller."""
-    print_ = fingerprint(question, admitted.head, admitted.rule, admitted.dialect.answer_headers)
-    return identify(keyring, admitted.scope, print_)
+    asked = fingerprint(question, admitted.head, admitted.rule, admitted.dialect.answer_headers)
+    return identify(keyring, admitted.scope, asked)
 
 
 def _understand(admitted: Admitted, body: bytes, depth_max: int) -> Question:

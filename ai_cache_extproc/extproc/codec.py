@@ -49,8 +49,14 @@ _OVERWRITE = wire.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 _BODY_MODES = {mode.value: mode for mode in BodyMode}
 
 # RFC 9110, 5.6.2: a token. Pseudo-headers are none, and no reply sets one.
-_REQUEST_HEADERS_FIRST = bytes([wire.ProcessingRequest.REQUEST_HEADERS_FIELD_NUMBER << 3 | 2])
-"""How a message begins that shows request headers: the field's tag, since fields are written in their order."""
+_REQUEST_FIRST = tuple(
+    bytes([number << 3 | 2])
+    for number in (
+        wire.ProcessingRequest.REQUEST_HEADERS_FIELD_NUMBER,
+        wire.ProcessingRequest.REQUEST_BODY_FIELD_NUMBER,
+    )
+)
+"""How a message begins that shows a part of the request: the field's tag, since fields are written in their order."""
 _REMEMBERED_BYTES_MAX = 4096
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -63,7 +69,7 @@ def decode(message: bytes) -> Event | None:
 
     Raises ProtocolViolation if the bytes are no such message.
     """
-    if message.startswith(_REQUEST_HEADERS_FIRST) and len(message) <= _REMEMBERED_BYTES_MAX:
+    if len(message) <= _REMEMBERED_BYTES_MAX and message.startswith(_REQUEST_FIRST):
         return _decode_remembering(message)
     return _decode(message)
 
@@ -91,8 +97,8 @@ def _decode(message: bytes) -> Event | None:
             return None
 
 
-# What Envoy forwards of one client's requests is the same bytes again and again, and costs more to read than
-# all that follows. Events are frozen, so that one can serve every request that it came with.
+# What Envoy forwards of one client's headers, and of a question that is asked again, is the same bytes every time.
+# Events are frozen, so that one can serve every request that it came with.
 _decode_remembering = lru_cache(maxsize=1024)(_decode)
 
 

@@ -7,13 +7,13 @@ of the gRPC stream, which changes nothing here: it proves nothing about the answ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
+from enum import StrEnum
 
 from ai_cache_extproc.errors import ProtocolViolation
 from ai_cache_extproc.extproc.events import Part
 
 
-class Phase(Enum):
+class Phase(StrEnum):
     """The seven phases; the value says what is true in it."""
 
     OPENED = "nothing seen"
@@ -56,6 +56,14 @@ TRANSITIONS: Mapping[Phase, Mapping[Part, frozenset[Phase]]] = {
 }
 
 
+_STEPS = frozenset(
+    (phase, part, target)
+    for phase, parts in TRANSITIONS.items()
+    for part, targets in parts.items()
+    for target in targets
+)
+
+
 def allowed(phase: Phase, part: Part) -> frozenset[Phase]:
     """Where `phase` may go on `part`; empty where that part must not come."""
     return TRANSITIONS[phase].get(part, frozenset())
@@ -63,6 +71,6 @@ def allowed(phase: Phase, part: Part) -> frozenset[Phase]:
 
 def step(phase: Phase, part: Part, target: Phase) -> Phase:
     """Return `target` if the table has that step; raises ProtocolViolation otherwise."""
-    if target not in allowed(phase, part):
+    if (phase, part, target) not in _STEPS:
         raise ProtocolViolation(f"{phase.name} may not become {target.name} on {part.value}")
     return target

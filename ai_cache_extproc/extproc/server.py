@@ -140,25 +140,11 @@ class Server:
         self._release()
 
     def _make(self) -> grpc.aio.Server:
-        server = grpc.aio.server(options=self._options())
+        server = grpc.aio.server(options=transport_options(self._receive_bytes_max))
         service = {METHOD: grpc.stream_stream_rpc_method_handler(self._process)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, service),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         return server
-
-    def _options(self) -> list[tuple[str, int]]:
-        # Concurrent streams are not limited: Envoy's first burst would meet REFUSED_STREAM.
-        return [
-            ("grpc.max_receive_message_length", self._receive_bytes_max),
-            ("grpc.max_send_message_length", -1),
-            # Two processes must not share one port by mistake: Envoy's connections would all go to one.
-            ("grpc.so_reuseport", 0),
-            ("grpc.server.max_pending_requests", PENDING_STREAMS_MAX),
-            ("grpc.server.max_pending_requests_hard_limit", PENDING_STREAMS_MAX),
-            # Envoy's connection_keepalive pings an idle connection as well.
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-        ]
 
     def _bind(self, server: grpc.aio.Server, claimed: Claim) -> str:
         try:
@@ -241,3 +227,19 @@ class Server:
 
 def _header_left_out(name: str) -> None:
     log.warning("header_left_out", header=name)
+
+
+def transport_options(receive_bytes_max: int) -> list[tuple[str, int]]:
+    """GRPC's settings for a server that Envoy talks to. receive_bytes_max: the longest message taken."""
+    # Concurrent streams are not limited: Envoy's first burst would meet REFUSED_STREAM.
+    return [
+        ("grpc.max_receive_message_length", receive_bytes_max),
+        ("grpc.max_send_message_length", -1),
+        # Two processes must not share one port by mistake: Envoy's connections would all go to one.
+        ("grpc.so_reuseport", 0),
+        ("grpc.server.max_pending_requests", PENDING_STREAMS_MAX),
+        ("grpc.server.max_pending_requests_hard_limit", PENDING_STREAMS_MAX),
+        # Envoy's connection_keepalive pings an idle connection as well.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ]

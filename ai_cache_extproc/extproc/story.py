@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import structlog
-
 from ai_cache_extproc.model import Bypass, Hit, Miss, Reason
+from ai_cache_extproc.telemetry import logs
 from ai_cache_extproc.telemetry.metrics import Metrics, Result
-
-log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -59,17 +56,19 @@ class Story:
     def tell(self) -> None:
         """One log line, when the exchange is over."""
         if self.result is not None:
-            log.info(
+            logs.tell(
                 "exchange",
-                result=self.result,
-                reason=self.reason,
-                dialect=self.dialect,
-                rule=self.rule,
-                key=self.key,
-                age_s=self.age_s,
-                similarity=self.similarity,
-                lookup_ms=round(self.lookup_ms, 3),
-                handed_over=self.handed_over,
+                {
+                    "result": self.result,
+                    "reason": self.reason,
+                    "dialect": self.dialect,
+                    "rule": self.rule,
+                    "key": self.key,
+                    "age_s": self.age_s,
+                    "similarity": self.similarity,
+                    "lookup_ms": round(self.lookup_ms, 3),
+                    "handed_over": self.handed_over,
+                },
             )
 
     def _count(self, result: Result) -> None:

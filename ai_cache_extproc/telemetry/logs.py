@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TextIO
 
@@ -22,6 +23,9 @@ from ai_cache_extproc.telemetry.redact import traceback_of
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
+_lines: Lines | None = None
+"""Where `tell` writes directly: set while JSON lines of level info are wanted."""
+
 
 def configure(level: str, layout: str, *, stream: TextIO | None = None) -> None:
     """Set up structlog for the process, before the first line is logged: loggers keep what they saw first.
@@ -29,8 +33,11 @@ def configure(level: str, layout: str, *, stream: TextIO | None = None) -> None:
     level: one of `LEVELS`. layout: `json` or `console`. stream: standard error when None; JSON lines go to its
     byte buffer.
     """
+    global _lines  # noqa: PLW0603 - logging is the process's, as structlog's own configuration is
     target = sys.stderr if stream is None else stream
-    render, factory = _json(target) if layout == "json" else _console(target)
+    lines = Lines(target.buffer) if layout == "json" else None
+    _lines = lines if LEVELS[level] <= LEVELS["info"] else None
+    render, factory = _json(lines) if lines is not None else _console(target)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -45,6 +52,19 @@ def configure(level: str, layout: str, *, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler for handler in root.handlers if not isinstance(handler, LibraryLines)]
     root.addHandler(LibraryLines(logging.WARNING))
+
+
+def tell(event: str, fields: Mapping[str, object]) -> None:
+    """Log at info, for the one line that every exchange has: where JSON is wanted, without the way through structlog.
+
+    That way costs a hit a tenth of its time. fields: what JSON has words for.
+    """
+    if _lines is None:
+        structlog.get_logger().info(event, **fields)
+        return
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
+    first = {"timestamp": f"{now[:-6]}Z", "level": "info", "event": event}
+    _lines.info(orjson.dumps({**first, **fields}))
 
 
 class LibraryLines(logging.Handler):
@@ -76,8 +96,7 @@ def show_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> Ev
 _Rendering = tuple[Processor, Callable[..., WrappedLogger]]
 
 
-def _json(stream: TextIO) -> _Rendering:
-    lines = Lines(stream.buffer)
+def _json(lines: Lines) -> _Rendering:
     return _json_line, lambda *_: lines
 
 

@@ -58,16 +58,19 @@ def gateway_document(
     upstream_port: int,
     sidecar_port: int,
     before: Sequence[Node] = (),
+    filter_says: Node | None = None,
 ) -> Node:
     """The shipped document with other addresses, and a listener without the filter.
 
-    before: further HTTP filters, ahead of the cache.
+    before: further HTTP filters, ahead of the cache. filter_says: fields of the cache's filter in place of the shipped.
     """
     document: Node = yaml.safe_load(SHIPPED.read_text())
     _set_port(document["admin"], admin_port)
     (listener,) = document["static_resources"]["listeners"]
     _set_port(listener, port)
     filters = listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+    (shipped,) = (each["typed_config"] for each in filters if each["name"] == FILTER)
+    shipped.update(filter_says or {})
     filters[:0] = before
     plain = copy.deepcopy(listener)
     plain["name"] = "plain"
@@ -136,12 +139,20 @@ class Process:
 class Gateway:
     """Envoy, sidecar and upstream; a context manager.
 
-    config: what the sidecar's document says beyond BASE. before: filters ahead of the cache. port takes requests, plain_port is the way without the filter.
+    config: what the sidecar's document says beyond BASE. before, filter_says: as in `gateway_document`. port takes requests, plain_port is the way without the filter.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any] | None = None, *, before: Sequence[Node] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any] | None = None,
+        *,
+        before: Sequence[Node] = (),
+        filter_says: Node | None = None,
+    ) -> None:
         self.folder = folder
         self._before = before
+        self._filter_says = filter_says
         self.upstream = Upstream()
         self.port, self.plain_port = free_port(), free_port()
         self.envoy_admin, self.sidecar_port, self.sidecar_admin = free_port(), free_port(), free_port()
@@ -229,6 +240,7 @@ class Gateway:
             upstream_port=self.upstream.port,
             sidecar_port=self.sidecar_port,
             before=self._before,
+            filter_says=self._filter_says,
         )
         for listener in document["static_resources"]["listeners"]:
             log = listener["filter_chains"][0]["filters"][0]["typed_config"]["access_log"][0]["typed_config"]
