@@ -7,7 +7,7 @@ import itertools
 import json
 
 from tests.support.gateway import Gateway
-from tests.support.load import ask
+from tests.support.load import ask, hang_up
 from tests.support.upstream import (
     End,
     Received,
@@ -44,7 +44,7 @@ async def trial(gateway: Gateway, number: int, *, leave_after: int | None = None
     except (ConnectionError, asyncio.IncompleteReadError):
         pass
     finally:
-        writer.close()
+        await hang_up(writer)
 
 
 async def trials(gateway: Gateway, numbers: range) -> None:

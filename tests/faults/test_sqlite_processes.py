@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ai_cache_extproc.errors import ConfigError
+from ai_cache_extproc.errors import BackendTimeout, ConfigError
 from ai_cache_extproc.stores.sqlite import SqliteStore
 from tests.faults.sqlite_child import BYTES_MAX, value_of
 
@@ -111,13 +111,18 @@ async def test_the_bound_holds_across_processes(tmp_path: Path) -> None:
     writer = child("write", path, 0)
     next(lines(writer))
     async with SqliteStore.open(path, bytes_max=BYTES_MAX, clock=time.time) as store:
-        largest = 0
+        largest = late = 0
         for number in range(150):
-            await store.set(f"ours{number}", b"x" * 100_000, ttl_s=3600)
+            try:
+                await store.set(f"ours{number}", b"x" * 100_000, ttl_s=3600)
+            except BackendTimeout:
+                # The other process held the file for longer than a write may wait.
+                late += 1
             largest = max(largest, (await store.stats()).bytes)
     writer.kill()
     writer.communicate()
     assert 0.8 * BYTES_MAX <= largest <= BYTES_MAX
+    assert late < 75
 
 
 def test_a_path_that_cannot_be_written_is_named() -> None:

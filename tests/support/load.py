@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -114,7 +115,14 @@ async def _ask(port: int, text: str, stream: bool, key: str) -> tuple[int, str, 
         content = await _read_body(reader, fields)
         return int(status.split(" ")[1]), fields.get("x-ai-cache-status", "none"), content
     finally:
-        writer.close()
+        await hang_up(writer)
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close a connection for good, so that nothing of it outlives the test."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _read_body(reader: asyncio.StreamReader, fields: dict[str, str]) -> bytes:

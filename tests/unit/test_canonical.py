@@ -148,13 +148,20 @@ def test_a_tower_of_brackets_is_refused(body: bytes) -> None:
 
 
 def test_a_stack_that_is_nearly_full_is_no_fault() -> None:
-    """Where the interpreter has no room left to recurse, the body counts as too deep."""
+    """Where the interpreter has no room left to recurse, the body counts as too deep; later ones have more room."""
     body = nested(100, blank=" ")
 
     def descend(frames: int) -> str:
-        return descend(frames - 1) if frames else refusal(body)
+        if frames:
+            return descend(frames - 1)
+        try:
+            parse(body, depth_max=128)
+        except DialectError as error:
+            return error.reason
+        return "read"
 
-    assert Reason.TOO_DEEP == descend(sys.getrecursionlimit() - len(inspect.stack(0)) - 50)
+    outcome = descend(sys.getrecursionlimit() - len(inspect.stack(0)) - 50)
+    assert outcome == (Reason.TOO_DEEP if sys.version_info < (3, 12) else "read")
 
 
 def test_surrogate_pairs_and_escapes_are_plain_text() -> None:

@@ -93,7 +93,7 @@ def test_a_long_value_is_cut(tmp_path: Path) -> None:
         ('{"log": {},\n "log": {}}', ":2: log: is given twice, first on line 1; keep one of them"),
         ('{"log": {"level": "\x7f"},\n "log": {}}', ": log: is given twice; keep one of them"),
         ('{"near": {"ttl_s_max": 90}, "key_prefix":\n"\x7f"}', ": near.ttl_s_max: must be at most 60, not 90"),
-        ('{"log": {},\n}', ":2: is not JSON: Expecting property name enclosed in double quotes"),
+        ('{"log": {}\n"a": 1}', ":2: is not JSON: Expecting ',' delimiter"),
         ('{"a": ' + "1" * 5000 + "}", ": is not JSON: a number has too many digits"),
         ("[]", ":1: must be a mapping of settings (`listen: ...`)"),
     ],
