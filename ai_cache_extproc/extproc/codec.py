@@ -48,7 +48,6 @@ _OVERWRITE = wire.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 _BODY_MODES = {mode.value: mode for mode in BodyMode}
 
-# RFC 9110, 5.6.2: a token. Pseudo-headers are none, and no reply sets one.
 _REQUEST_FIRST = tuple(
     bytes([number << 3 | 2])
     for number in (
@@ -59,6 +58,7 @@ _REQUEST_FIRST = tuple(
 """How a message begins that shows a part of the request: the field's tag, since fields are written in their order."""
 _REMEMBERED_BYTES_MAX = 4096
 
+# RFC 9110, 5.6.2: a token. Pseudo-headers are none, and no reply sets one.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # Envoy refuses every control character but the tab, not only CR, LF and NUL.
 _NOT_IN_A_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")

@@ -230,7 +230,7 @@ def _header_left_out(name: str) -> None:
 
 
 def transport_options(receive_bytes_max: int) -> list[tuple[str, int]]:
-    """GRPC's settings for a server that Envoy talks to. receive_bytes_max: the longest message taken."""
+    """The settings of a gRPC server that Envoy talks to. receive_bytes_max: the longest message taken."""
     # Concurrent streams are not limited: Envoy's first burst would meet REFUSED_STREAM.
     return [
         ("grpc.max_receive_message_length", receive_bytes_max),
