@@ -17,7 +17,7 @@ PIP_COMPILE := PIP_CONFIG_FILE=/dev/null PIP_EXTRA_INDEX_URL= PIP_FIND_LINKS= $(
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check fmt proto docs lock bench wheel clean
+.PHONY: help setup demo test soak check fmt proto docs lock bench wheel clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,6 +51,9 @@ ifeq ($(strip $(ARGS)),)
 else
 	@$(PY) -m pytest $(ARGS)
 endif
+
+soak: $(DEV) ## Run the fault tests in their long form, for about an hour; ARGS="tests/faults/test_mix.py" only those.
+	AICACHE_SOAK=1 $(PY) -m pytest -o timeout=3600 $(if $(strip $(ARGS)),$(ARGS),tests/faults)
 
 check: $(DEV) ## Check format, lint, types, layers, generated files, sizes, container files.
 	$(BIN)/ruff format --check --quiet .

@@ -19,10 +19,8 @@ from ai_cache_extproc.admin.health import OK, Health
 from ai_cache_extproc.admin.http import Admin
 from ai_cache_extproc.admin.pages import Pages
 from ai_cache_extproc.cache.collection import CaptureBudget
-from ai_cache_extproc.cache.exact import Exact
-from ai_cache_extproc.cache.flights import Flights
-from ai_cache_extproc.cache.near import Near
-from ai_cache_extproc.cache.pipeline import Pipeline
+from ai_cache_extproc.cache.keysource import KeySource
+from ai_cache_extproc.cache.parts import Cache, put_together
 from ai_cache_extproc.cache.writeback import WriteBack
 from ai_cache_extproc.config.load import Loaded
 from ai_cache_extproc.config.reload import Reloader
@@ -30,11 +28,11 @@ from ai_cache_extproc.config.rules import widenings
 from ai_cache_extproc.config.snapshot import SnapshotSource
 from ai_cache_extproc.dialects import Dialects
 from ai_cache_extproc.errors import BackendError
-from ai_cache_extproc.extproc.exchange import Exchange, Services
+from ai_cache_extproc.extproc.exchange import Exchange
 from ai_cache_extproc.extproc.server import Server
-from ai_cache_extproc.keys.identity import Keyring
+from ai_cache_extproc.extproc.services import Services
 from ai_cache_extproc.stores import open_store
-from ai_cache_extproc.stores.base import KeyKeeper, Store
+from ai_cache_extproc.stores.base import KeyKeeper, Store, Tended
 from ai_cache_extproc.stores.unavailable import UnavailableStore
 from ai_cache_extproc.telemetry.metrics import Metrics
 
@@ -42,6 +40,8 @@ log = structlog.get_logger()
 
 EPOCH = 0
 """Stands in every key: counting it up puts all entries out of reach at once."""
+KEY_S_MAX = 1.0
+"""How long the start waits for a shared store to give its identity key; requests pass meanwhile, as they do after it."""
 RECEIVE_FACTOR = 4
 """How much longer than `request_bytes_max` a gRPC message may be: a body up to twice Envoy's buffer arrives whole, and is
 bypassed by name; beyond it the stream ends in an error, which Envoy's fail-open covers and counts."""
@@ -99,23 +99,30 @@ class Sidecar:
         """Serve until told to stop. Raises ConfigError for what cannot be had: an address, a path."""
         async with AsyncExitStack() as stack:
             store = await self._open_store(stack)
-            keyring, key = await self._keyring(store)
+            keys = self._keys(store)
+            if not isinstance(store, Tended):
+                await keys.read_within(0)
             health = Health(
-                store=store, metrics=self._metrics, key=key, needs_store=lambda: self._config.ready_needs_store
+                store=store,
+                metrics=self._metrics,
+                key=lambda: keys.problem or OK,
+                needs_store=lambda: self._config.ready_needs_store,
             )
             admin = self._bind_admin(stack, health)
-            writeback, services = self._core(store, keyring)
-            server = self._server(services)
+            cache = self._cache(store, keys)
+            server = self._server(cache)
             stack.push_async_callback(server.stop, 0)
             await server.start()
             self.listen = server.bound
-            async with asyncio.TaskGroup() as group, self._background(group, writeback, admin):
+            async with asyncio.TaskGroup() as group, self._background(group, store, keys, cache, admin):
+                if isinstance(store, Tended):
+                    await keys.read_within(KEY_S_MAX)
                 self._tell(store)
                 health.serving()
                 self.ready.set()
                 self._on_ready()
                 await self._stop.wait()
-                await self._shut_down(group, health, server, writeback)
+                await self._shut_down(group, health, server, cache.writeback)
 
     # The parts, from the store upwards.
 
@@ -123,23 +130,23 @@ class Sidecar:
         """The configured store; without it the sidecar serves all the same, and every lookup is a bypass."""
         options = self._config.store
         try:
-            return await stack.enter_async_context(open_store(options, clock=self._clock))
+            opening = open_store(
+                options,
+                prefix=self._config.key_prefix,
+                heard=self._config.prefixes,
+                clock=self._clock,
+                breaker_watch=self._metrics.breaker,
+            )
+            return await stack.enter_async_context(opening)
         except BackendError as error:
             self._metrics.backend_error(error)
             log.error("store_unavailable", store=options.type, reason=str(error))  # noqa: TRY400 - the reason says it all
             return UnavailableStore(options.type, error.reason)
 
-    async def _keyring(self, store: KeepingStore) -> tuple[Keyring | None, str]:
-        """The identity key and "ok", or None and why there is none: then every request is bypassed."""
-        secret = self._config.identity.secret
-        try:
-            if secret is None:
-                secret = await store.identity_key()
-        except BackendError as error:
-            self._metrics.backend_error(error)
-            log.error("no_identity_key", reason=str(error))  # noqa: TRY400 - the reason says it all
-            return None, str(error)
-        return Keyring(secret, self._config.key_prefix, EPOCH), OK
+    def _keys(self, store: KeepingStore) -> KeySource:
+        config = self._config
+        configured = config.identity.secret
+        return KeySource(store, configured=configured, prefix=config.key_prefix, epoch=EPOCH, metrics=self._metrics)
 
     def _bind_admin(self, stack: AsyncExitStack, health: Health) -> Admin | None:
         if self._config.admin is None:
@@ -157,40 +164,20 @@ class Sidecar:
         self.admin = admin.address
         return admin
 
-    def _core(self, store: Store, keyring: Keyring | None) -> tuple[WriteBack, Services]:
-        config, metrics = self._config, self._metrics
-        near = Near(bytes_max=config.near.bytes_max, ttl_s_max=config.near.ttl_s_max, clock=self._clock)
-        metrics.watch_near(lambda: near.entries, lambda: near.bytes)
-        exact = Exact(near=near, store=store, metrics=metrics)
-        flights = Flights(clock=self._monotonic)
-        writeback = WriteBack(
-            exact=exact,
-            flights=flights,
-            metrics=metrics,
-            clock=self._clock,
-            entries_max=config.write_queue.entries_max,
-            bytes_max=config.write_queue.bytes_max,
+    def _cache(self, store: Store, keys: KeySource) -> Cache:
+        return put_together(
+            self._config, store, keys, metrics=self._metrics, clock=self._clock, monotonic=self._monotonic
         )
-        pipeline = Pipeline(
-            exact=exact,
-            flights=flights,
-            writeback=writeback,
-            keyring=keyring,
-            metrics=metrics,
-            clock=self._clock,
-            monotonic=self._monotonic,
-        )
-        services = Services(
-            dialects=Dialects(config.limits.sse_line_bytes_max),
-            pipeline=pipeline,
-            budget=CaptureBudget(metrics),
-            metrics=metrics,
-            monotonic=self._monotonic,
-        )
-        return writeback, services
 
-    def _server(self, services: Services) -> Server:
+    def _server(self, cache: Cache) -> Server:
         source = self._source
+        services = Services(
+            dialects=Dialects(self._config.limits.sse_line_bytes_max),
+            pipeline=cache.pipeline,
+            budget=CaptureBudget(self._metrics),
+            metrics=self._metrics,
+            monotonic=self._monotonic,
+        )
         return Server(
             listen=self._config.listen,
             new_exchange=lambda: Exchange(source.current, services),
@@ -203,11 +190,13 @@ class Sidecar:
 
     @asynccontextmanager
     async def _background(
-        self, group: asyncio.TaskGroup, writeback: WriteBack, admin: Admin | None
+        self, group: asyncio.TaskGroup, store: KeepingStore, keys: KeySource, cache: Cache, admin: Admin | None
     ) -> AsyncIterator[None]:
         """Everything that runs beside the server; on leaving, told to end."""
         watching = asyncio.Event()
-        writes = group.create_task(writeback.run())
+        running = [group.create_task(task) for task in cache.tasks()]
+        if isinstance(store, Tended):
+            running += [group.create_task(store.tend()), group.create_task(keys.run())]
         if admin is not None:
             group.create_task(admin.run())
         if self._reload is not None and self._loaded.path is not None:
@@ -222,7 +211,8 @@ class Sidecar:
         try:
             yield
         finally:
-            writes.cancel()
+            for task in running:
+                task.cancel()
             watching.set()
             if admin is not None:
                 admin.close()
@@ -273,7 +263,7 @@ def serve(loaded: Loaded, *, reload: Callable[[], Loaded] | None = None) -> None
 
 
 async def _serve(loaded: Loaded, reload: Callable[[], Loaded] | None) -> None:
-    sidecar = Sidecar(loaded, reload=reload, on_ready=_freeze)
+    sidecar = Sidecar(loaded, reload=reload, on_ready=freeze)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sidecar.stop)
@@ -281,7 +271,7 @@ async def _serve(loaded: Loaded, reload: Callable[[], Loaded] | None) -> None:
     await sidecar.run()
 
 
-def _freeze() -> None:
+def freeze() -> None:
     """Leave what lives as long as the process out of every garbage collection from here on."""
     gc.collect()
     gc.freeze()

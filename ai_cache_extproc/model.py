@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 
 class Reason(StrEnum):
@@ -32,11 +32,13 @@ class Reason(StrEnum):
     NOT_UNDERSTOOD = "not_understood"
     SIDE_EFFECT = "side_effect"
     REMOTE_MEDIA = "remote_media"
+    SAMPLING = "sampling"
     # Known at the lookup.
     STORE_ERROR = "store_error"
     STORE_TIMEOUT = "store_timeout"
     # Known at the answer's headers.
     STATUS = "status"
+    FALLBACK = "fallback"
     CONTENT_TYPE = "content_type"
     ANSWER_ENCODED = "answer_encoded"
     UPSTREAM_NO_STORE = "upstream_no_store"
@@ -50,16 +52,47 @@ class Reason(StrEnum):
     EMPTY_ANSWER = "empty_answer"
     TOOL_CALLS = "tool_calls"
     ANSWER_NOT_UNDERSTOOD = "answer_not_understood"
+    MORE_THAN_TEXT = "more_than_text"
     QUEUE_FULL = "queue_full"
     # Envoy or our own code left the phase table, or Envoy did not follow an override.
     PROTOCOL = "protocol"
 
 
+class BreakerState(Enum):
+    """Whether a backend's server is asked."""
+
+    CLOSED = 0
+    OPEN = 1
+
+
+class Hearing(StrEnum):
+    """What a process hears of changes to the store it shares."""
+
+    ALL = "all"
+    """Every change, as it happens."""
+    NONE = "none"
+    """Nothing, as configured, or because the store cannot tell."""
+    LOST = "lost"
+    """Some may have been missed."""
+
+
+class Layout(Enum):
+    """Whose keys and values an entry is kept in."""
+
+    NATIVE = "native"
+    HIGRESS = "higress"
+
+
 class Mode(StrEnum):
-    """How an answer travels: one JSON body, or a stream of events."""
+    """How an answer travels: one JSON body, a stream of events or lines, or a JSON array in pieces.
+
+    TEXT is what a template puts into any of them.
+    """
 
     JSON = "json"
     STREAM = "stream"
+    ARRAY = "array"
+    TEXT = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +100,7 @@ class RequestHead:
     """The request line and headers. `path` is the whole `:path`, query included.
 
     headers: names lower case, pseudo-headers left out; repeated fields are joined with ", " (RFC 9110, 5.3).
-    route: Envoy's `xds.route_name`, empty where Envoy does not send it.
+    route, cluster: Envoy's `xds.route_name` and `xds.cluster_name`, empty where Envoy does not send them.
     """
 
     method: str
@@ -75,18 +108,20 @@ class RequestHead:
     authority: str
     headers: Mapping[str, str]
     route: str = ""
+    cluster: str = ""
 
     def __hash__(self) -> int:
         """Agrees with equality; leaves the headers out, which a mapping cannot say in brief."""
-        return hash((self.method, self.path, self.authority, self.route))
+        return hash((self.method, self.path, self.authority, self.route, self.cluster))
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """The answer's status and headers, shaped as in `RequestHead`."""
+    """The answer's status and headers, shaped as in `RequestHead`. cluster: of the upstream that answered."""
 
     status: int
     headers: Mapping[str, str]
+    cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +129,7 @@ class Question:
     """What the client asks, as its dialect reads it. Equal only to itself; fingerprints tell which ask the same.
 
     body: the whole parsed body. choices: how many choices a whole answer holds, at least 1.
-    usage_chunk: the client asked for a usage chunk at the end of a stream.
+    usage_chunk: the client asked for a usage chunk at the end of a stream. text: what is asked, in words.
     """
 
     dialect: str
@@ -103,17 +138,21 @@ class Question:
     body: Mapping[str, object]
     choices: int = 1
     usage_chunk: bool = False
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Where an answer to this question, for this scope, is kept.
 
-    key: `<prefix><epoch>:<scope16>:<digest hex>`. digest: 32 bytes.
+    key: `<prefix><epoch>:<scope16>:<digest hex>`, or as another layout has it. digest: 32 bytes. flight: the name under
+    which those who ask this at the same time agree on one of them, also the key of their lease.
     """
 
     key: str
     digest: bytes
+    flight: str
+    layout: Layout = Layout.NATIVE
 
     @property
     def id(self) -> str:
@@ -123,7 +162,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """One whole answer as the upstream sent it, in one mode.
+    """One whole answer as the upstream sent it, in one mode, or the text of one. Times may be unknown: -inf and inf.
 
     elapsed_s: how long the upstream took, from the forwarded request to the last byte.
     """
@@ -171,12 +210,19 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """An answer from the cache. age_s and ttl_s: whole seconds, never negative."""
+    """An answer from the cache. age_s: whole seconds, never negative. ttl_s: the same, negative once it is stale.
+
+    Both are None where the entry does not say.
+
+    due: this request should go upstream all the same, ahead of the expiry; `entry` answers if it cannot.
+    """
 
     identity: Identity
+    entry: Entry
     replay: Replay
-    age_s: int
-    ttl_s: int
+    age_s: int | None
+    ttl_s: int | None
+    due: bool = False
     similarity: float | None = None
 
 
@@ -193,14 +239,24 @@ class Miss:
     """Nothing to answer with.
 
     lease: None where others neither wait for this answer nor may (a forced refresh).
-    known: an entry that was found but cannot answer in the asked mode; the fresh answer joins it.
+    known: an entry that was found but is not for now: the fresh answer joins its capture of the other mode.
+    stale: an entry in the store may answer should the upstream fail.
     reason: set when the store was too slow to say.
     """
 
     identity: Identity
     lease: Lease | None = None
     known: Entry | None = None
+    stale: bool = False
     reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Another process is asking the upstream; `lease` is the right to wait for it on behalf of this one."""
+
+    identity: Identity
+    lease: Lease
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.cpu import machine_cpu_s, tree_cpu_s
+from bench.paths import paths
 from bench.processes import ROOT, Processes
 from bench.profile import profile
 from bench.report import markdown, write_document
@@ -116,6 +117,8 @@ def main() -> None:
     running.set_defaults(call=run)
     staging = commands.add_parser("stages", help="show what each stage of a near hit costs, without gRPC")
     staging.set_defaults(call=stages)
+    pathing = commands.add_parser("paths", help="show what GJSON and JSONPath cost, hostile bodies included")
+    pathing.set_defaults(call=paths)
     profiling = commands.add_parser("profile", help="show where the sidecar's time goes")
     profiling.add_argument("variant", choices=("near", "sqlite", "miss"))
     profiling.add_argument("--requests", type=int, default=5_000)

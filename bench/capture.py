@@ -1,6 +1,6 @@
 """What a passing answer costs, and what turning a kept one costs: `python bench/capture.py`. Microseconds, best of five.
 
-A chunk is acknowledged after `feed`, so `feed` is on the client's way and may take 15 us; `judge` is not.
+A chunk is acknowledged after `feed`, so `feed` is on the client's way and may take 15 us; `settle` is not.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ai_cache_extproc.dialects.framing.sse import encode
 from ai_cache_extproc.dialects.openai_chat import OpenAIChat
-from ai_cache_extproc.model import Captured, Mode, ResponseHead
+from ai_cache_extproc.model import Captured, Mode, RequestHead, ResponseHead
 
 ROUNDS = 5
 CALLS = 20
 USAGE = {"prompt_tokens": 9, "completion_tokens": 300, "total_tokens": 309}
 HEAD = {"id": "chatcmpl-1", "created": 1_763_697_600, "model": "gpt-4o-mini", "system_fingerprint": "fp_1"}
+REQUEST = RequestHead("POST", "/v1/chat/completions", "llm", {})
 DIALECT = OpenAIChat(sse_line_bytes_max=1024 * 1024)
+QUESTION = DIALECT.read({"messages": [{}]}, raw=b"", head=REQUEST)
 
 
 def frame(delta: object, finish: str | None = None, **members: object) -> bytes:
@@ -45,7 +47,7 @@ def microseconds(call: Callable[[], object], *, calls: int = CALLS) -> float:
 
 def feed_all(content_type: str, chunks: list[bytes]) -> bytes:
     """Capture a whole answer; its bytes, without which it was not whole."""
-    capture = DIALECT.capture(ResponseHead(200, {"content-type": content_type}))
+    capture = DIALECT.capture(QUESTION, ResponseHead(200, {"content-type": content_type}))
     last = len(chunks) - 1
     whole = [capture.feed(chunk, end_of_stream=at == last) for at, chunk in enumerate(chunks)]
     assert whole[-1]
@@ -76,9 +78,12 @@ def feeding() -> None:
 
 
 def turning() -> None:
-    """Print what judging and replaying an answer of 300 events costs."""
+    """Print what settling and replaying an answer of 300 events costs."""
     stream = b"".join(frames(300, " word"))
-    asked = {mode: DIALECT.read({"messages": [{}], "stream": mode is Mode.STREAM}) for mode in Mode}
+    asked = {
+        mode: DIALECT.read({"messages": [{}], "stream": mode is Mode.STREAM}, raw=b"", head=REQUEST)
+        for mode in (Mode.JSON, Mode.STREAM)
+    }
     kept = {Mode.STREAM: Captured(Mode.STREAM, "text/event-stream", stream, 0, 1, 1)}
     merged = DIALECT.replay(asked[Mode.JSON], [kept[Mode.STREAM]])
     assert merged is not None
@@ -86,10 +91,10 @@ def turning() -> None:
     print(f"{'an answer of 300 events':>30} {'bytes':>14} {'us':>11}")
     for mode, captured in kept.items():
         size, other = len(captured.body), asked[Mode.JSON if mode is Mode.STREAM else Mode.STREAM]
-        judged = microseconds(partial(DIALECT.judge, asked[mode], mode, captured.body, tool_calls=True))
+        judged = microseconds(partial(DIALECT.settle, asked[mode], captured, tool_calls=True))
         same = microseconds(partial(DIALECT.replay, asked[mode], [captured]))
         turned = microseconds(partial(DIALECT.replay, other, [captured]))
-        for name, cost in (("judge", judged), ("replay as it is", same), (f"replay as {other.mode}", turned)):
+        for name, cost in (("settle", judged), ("replay as it is", same), (f"replay as {other.mode}", turned)):
             print(f"{f'{mode}: {name}':>30} {size:>14} {cost:>11.1f}")
 
 

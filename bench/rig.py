@@ -10,6 +10,7 @@ from pathlib import Path
 from bench import litellm_proxy
 from bench.gateway import start_envoy
 from bench.processes import Child, Processes
+from bench.redis_server import start_redis
 from bench.rounds import NotAsExpected, Variant, load
 from bench.sidecar import Sidecar, start_sidecar
 
@@ -51,11 +52,13 @@ class Rig:
         """
         near = start_sidecar(self._processes, "near")
         sqlite = start_sidecar(self._processes, "sqlite", near=False)
+        redis = start_sidecar(self._processes, "redis", near=False, redis_port=start_redis(self._processes))
         noop = self._processes.start_module("noop", "bench.noop", *self.record(near))
         busy = (
             self._hit("noop", noop, noop.printed_port(), answers=1),
             self._hit("near", near.child, near.port, answers=QUESTIONS),
             self._hit("sqlite", sqlite.child, sqlite.port, answers=QUESTIONS),
+            self._hit("redis", redis.child, redis.port, answers=QUESTIONS),
         )
         yield from busy
         for variant in busy:

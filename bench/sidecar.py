@@ -19,17 +19,26 @@ class Sidecar:
 
 
 def start_sidecar(
-    processes: Processes, name: str, *, near: bool = True, run: tuple[str, ...] = ("-m", "ai_cache_extproc")
+    processes: Processes,
+    name: str,
+    *,
+    near: bool = True,
+    redis_port: int | None = None,
+    run: tuple[str, ...] = ("-m", "ai_cache_extproc"),
 ) -> Sidecar:
-    """Start a sidecar on an empty SQLite file; near=False reads every hit from that file.
+    """Start a sidecar on an empty SQLite file, or on a Redis; near=False reads every hit from there.
 
     run: how the interpreter is told to run the program, for a profiler to stand in front of it.
     """
     port, admin_port = free_port(), free_port()
+    store: dict[str, object] = {"type": "sqlite", "path": str(processes.folder / f"{name}.db")}
+    if redis_port is not None:
+        store = {"type": "redis", "url": f"redis://127.0.0.1:{redis_port}"}
     document: dict[str, object] = {
         "envoy": {"message_timeout_ms": 500, "max_message_timeout_ms": 10_000},
         "lookup": {"flight_wait_ms": 5_000},
-        "store": {"type": "sqlite", "path": str(processes.folder / f"{name}.db")},
+        "store": store,
+        "key_prefix": f"{name}:",
     }
     if not near:
         document["near"] = {"bytes_max": 0}

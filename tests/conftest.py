@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
+
+from tests.support.acl import shipped_acl
+from tests.support.redis_fleet import ClusterFleet
+from tests.support.redis_server import RedisServer
 
 
 def _skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
@@ -34,3 +38,34 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _forbid_skip(report)
     return report
+
+
+@pytest.fixture(scope="session")
+def session_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis with the user of `deploy/redis/users.acl`, for the whole session; tests ask for `shared_redis`."""
+    with RedisServer(tmp_path_factory.mktemp("redis"), acl=shipped_acl()) as server:
+        yield server
+
+
+@pytest.fixture
+def shared_redis(session_redis: RedisServer) -> RedisServer:
+    """That Redis, empty. A test that breaks a server starts one of its own."""
+    session_redis.cli("FLUSHALL")
+    return session_redis
+
+
+@pytest.fixture(scope="session")
+def session_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterFleet]:
+    """A Redis Cluster of six nodes that know the shipped user, for the whole session; tests ask for `shared_cluster`."""
+    with ClusterFleet(tmp_path_factory.mktemp("cluster")) as fleet:
+        for node in fleet.nodes:
+            node.cli("ACL", "SETUSER", *shipped_acl().split()[1:])
+        yield fleet
+
+
+@pytest.fixture
+def shared_cluster(session_cluster: ClusterFleet) -> ClusterFleet:
+    """That Cluster, empty."""
+    for node in session_cluster.nodes[:3]:
+        node.cli("FLUSHALL")
+    return session_cluster

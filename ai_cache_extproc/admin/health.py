@@ -37,7 +37,7 @@ class Health:
         *,
         store: Store,
         metrics: Metrics,
-        key: str = OK,
+        key: Callable[[], str] = lambda: OK,
         needs_store: Callable[[], bool] = lambda: False,
         check_timeout_s: float = 1.0,
     ) -> None:
@@ -68,7 +68,7 @@ class Health:
         store = await self._check_store()
         ready = self._serving and not self._draining and (store == OK or not self._needs_store())
         config = OK if self._metrics.reload_successful else "last reload failed"
-        return Report(ready, store=store, key=self._key, config=config, draining=self._draining)
+        return Report(ready, store=store, key=self._key(), config=config, draining=self._draining)
 
     async def store_stats(self) -> StoreStats | None:
         """How full the store is; None where it cannot say in time."""

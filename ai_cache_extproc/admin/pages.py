@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
 from starlette.applications import Starlette
@@ -41,18 +41,16 @@ class Pages:
         self._started_s = monotonic()
 
     def app(self) -> Starlette:
-        """All pages, for GET and HEAD; every error is JSON too."""
-        pages = {
-            "/metrics": self.metrics,
-            "/livez": self.livez,
-            "/readyz": self.readyz,
-            "/config": self.config,
-            "/stats": self.stats,
-            "/version": self.version,
-        }
-        return Starlette(
-            routes=[Route(path, page, methods=["GET"]) for path, page in pages.items()],
-            exception_handlers={HTTPException: _refusal},
+        """All pages."""
+        return application(
+            {
+                "/metrics": self.metrics,
+                "/livez": self.livez,
+                "/readyz": self.readyz,
+                "/config": self.config,
+                "/stats": self.stats,
+                "/version": self.version,
+            }
         )
 
     async def metrics(self, _request: Request) -> Response:
@@ -66,20 +64,20 @@ class Pages:
 
     async def livez(self, _request: Request) -> Response:
         """The loop turns, or there would be no answer."""
-        return _json({"status": "ok"})
+        return json_answer({"status": "ok"})
 
     async def readyz(self, _request: Request) -> Response:
         """200 while streams are wanted, else 503; both name every component."""
         report = await self._health.report()
-        return _json(report.document(), status=200 if report.ready else 503)
+        return json_answer(report.document(), status=200 if report.ready else 503)
 
     async def config(self, _request: Request) -> Response:
         """The configuration in effect, without secrets."""
-        return _json(redacted(self._config()))
+        return json_answer(redacted(self._config()))
 
     async def version(self, _request: Request) -> Response:
         """What runs here."""
-        return _json({"version": __version__, "python": platform.python_version()})
+        return json_answer({"version": __version__, "python": platform.python_version()})
 
     async def stats(self, _request: Request) -> Response:
         """The figures that a person asks for first; `hit_ratio` is of lookups, bypasses not counted."""
@@ -102,18 +100,27 @@ class Pages:
             "near": self._filling(names.NEAR_ENTRIES, names.NEAR_BYTES),
             "write_queue": self._filling(names.WRITE_QUEUE_ENTRIES, names.WRITE_QUEUE_BYTES),
         }
-        return _json(figures)
+        return json_answer(figures)
 
     def _filling(self, entries: names.Family, bytes_: names.Family) -> dict[str, float | None]:
         return {"entries": self._metrics.watched(entries), "bytes": self._metrics.watched(bytes_)}
 
 
-def _json(document: object, *, status: int = 200) -> Response:
+def application(pages: Mapping[str, Callable[[Request], Awaitable[Response]]]) -> Starlette:
+    """Pages by their paths, for GET and HEAD; every error is JSON too."""
+    return Starlette(
+        routes=[Route(path, page, methods=["GET"]) for path, page in pages.items()],
+        exception_handlers={HTTPException: _refusal},
+    )
+
+
+def json_answer(document: object, *, status: int = 200) -> Response:
+    """A document as an answer."""
     return Response(orjson.dumps(document) + b"\n", status_code=status, media_type="application/json")
 
 
 async def _refusal(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = _json({"error": error.detail}, status=error.status_code)
+    response = json_answer({"error": error.detail}, status=error.status_code)
     response.headers.update(error.headers or {})
     return response

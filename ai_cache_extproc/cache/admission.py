@@ -40,10 +40,12 @@ def admit(
 # Pure, and asked the same for every request of one client.
 @lru_cache(maxsize=1024)
 def _admit(head: RequestHead, end_of_stream: bool, snapshot: Snapshot, dialects: Dialects) -> Admitted | Bypass | None:
-    dialect = dialects.match(head.path) if head.method == "POST" else None
-    if dialect is None or end_of_stream or not _is_plain_json(head):
+    if head.method != "POST" or end_of_stream or not _is_plain_json(head):
         return None
     rule = snapshot.rule_for(head)
+    dialect = dialects.match(head.path, rule)
+    if dialect is None:
+        return None
     if rule is None:
         return Bypass(Reason.NO_RULE)
     asked = directives(head.headers.get("cache-control", ""))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import structlog
 
-from ai_cache_extproc.cache.formats import native
+from ai_cache_extproc.cache.formats.base import Format, NotOurs
 from ai_cache_extproc.cache.near import Near
 from ai_cache_extproc.errors import BackendRejected
-from ai_cache_extproc.model import Entry, Identity
+from ai_cache_extproc.model import Entry, Identity, Layout
 from ai_cache_extproc.stores.base import Store
 from ai_cache_extproc.telemetry.metrics import Metrics
 
@@ -17,8 +19,9 @@ log = structlog.get_logger()
 class Exact:
     """Entries by identity."""
 
-    def __init__(self, *, near: Near, store: Store, metrics: Metrics) -> None:
+    def __init__(self, *, near: Near, store: Store, formats: Mapping[Layout, Format], metrics: Metrics) -> None:
         self._near = near
+        self._formats = formats
         self._store = store
         self._metrics = metrics
 
@@ -26,24 +29,35 @@ class Exact:
         """The entry, if this process holds a copy of it."""
         return self._near.get(identity.key)
 
+    async def known(self, identity: Identity) -> Entry | None:
+        """The entry, near or from the store. Raises BackendError."""
+        return self.near(identity) or await self.read(identity)
+
     async def read(self, identity: Identity) -> Entry | None:
         """The entry from the store, copied near. Raises BackendError."""
-        value = await self._store.get(identity.key)
-        if value is None:
-            return None
-        try:
-            entry = native.decode(value, identity.digest)
-        except BackendRejected as error:
-            self._metrics.backend_error(error)
-            log.warning("entry_rejected", key=identity.id, reason=error.reason)
-            await self._store.delete(identity.key)
-            return None
-        self._near.put(identity.key, entry)
+        with self._near.reading(identity.key) as reading:
+            value = await self._store.get(identity.key)
+            if value is None:
+                return None
+            try:
+                entry = self._formats[identity.layout].decode(value, identity)
+            except BackendRejected as error:
+                await self._reject(identity, error)
+                return None
+            reading.keep(entry)
         return entry
+
+    async def _reject(self, identity: Identity, error: BackendRejected) -> None:
+        """A value that does not check is removed, unless another program may have a use for it."""
+        self._metrics.backend_error(error)
+        log.warning("entry_rejected", key=identity.id, reason=error.reason)
+        if not isinstance(error, NotOurs):
+            await self._store.delete(identity.key)
 
     async def write(self, identity: Identity, entry: Entry, *, ttl_s: float) -> None:
         """Keep the entry in the store. Raises BackendError; `remember` has made it readable here before."""
-        await self._store.set(identity.key, native.encode(entry, identity.digest), ttl_s=ttl_s)
+        value = self._formats[identity.layout].encode(entry, identity)
+        await self._store.set(identity.key, value, ttl_s=ttl_s)
 
     def remember(self, identity: Identity, entry: Entry) -> None:
         """Copy an entry near, ahead of its way into the store."""

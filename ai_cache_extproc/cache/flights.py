@@ -19,6 +19,14 @@ from ai_cache_extproc.model import Entry, Lease
 _SOLO = 0
 
 
+class Ending(Enum):
+    """How a flight ended for other processes."""
+
+    LANDED = "there is an entry, or soon will be"
+    REFUSED = "answers like this are not kept"
+    LEFT = "nobody asks any more"
+
+
 class Grounded(Enum):
     """How a wait ended without an entry."""
 
@@ -49,8 +57,19 @@ Turn = Lease | Seat
 class Flights:
     """Flights by store key. Nothing here waits longer than it is told, and no entry is kept."""
 
-    def __init__(self, *, clock: Callable[[], float], refused_max: int = 10_000, refused_ttl_s: float = 10) -> None:
-        """clock: monotonic seconds. refused_*: how many keys with uncacheable answers are remembered, and how long."""
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        ended: Callable[[str, Ending], None] = lambda _key, _ending: None,
+        refused_max: int = 10_000,
+        refused_ttl_s: float = 10,
+    ) -> None:
+        """clock: monotonic seconds. ended: told of every flight's end.
+
+        refused_*: how many keys with uncacheable answers are remembered, and how long, in seconds.
+        """
+        self._ended = ended
         self._flights: dict[str, _Flight] = {}
         self._numbers = itertools.count(_SOLO + 1)
         self._refused: TTLCache[str, None] = TTLCache(refused_max, refused_ttl_s, timer=clock)
@@ -70,6 +89,11 @@ class Flights:
         number = next(self._numbers)
         self._flights[key] = _Flight(number)
         return Lease(key, number)
+
+    def leads(self, lease: Lease) -> bool:
+        """Whether others may be waiting for this lease; they never are for a key whose answers are not kept."""
+        flight = self._flights.get(lease.key)
+        return flight is not None and flight.number == lease.number
 
     async def wait(self, seat: Seat, timeout_s: float) -> Landing:
         """Wait for the flight to land: its entry, its lease (the leader is gone: lead now), or neither."""
@@ -95,28 +119,28 @@ class Flights:
 
     def land(self, lease: Lease, entry: Entry) -> None:
         """Give the entry to everyone who waits."""
-        self._end(lease, entry)
+        self._end(lease, entry, Ending.LANDED)
 
     def refuse(self, lease: Lease, *, remember: bool) -> None:
         """Let everyone who waits go upstream; remember: and nobody wait for this key for a while (hit-for-miss)."""
-        if self._end(lease, Grounded.REFUSED) and remember:
+        if self._end(lease, Grounded.REFUSED, Ending.REFUSED if remember else Ending.LEFT) and remember:
             self._refused[lease.key] = None
 
-    def _end(self, lease: Lease, landing: Landing) -> bool:
-        flight = self._flights.get(lease.key)
-        if flight is None or flight.number != lease.number:
+    def _end(self, lease: Lease, landing: Landing, ending: Ending) -> bool:
+        if not self.leads(lease):
             return False
-        del self._flights[lease.key]
-        for waiter in flight.waiters:
+        for waiter in self._flights.pop(lease.key).waiters:
             waiter.set_result(landing)
+        self._ended(lease.key, ending)
         return True
 
     def _pass_on(self, lease: Lease) -> None:
-        flight = self._flights.get(lease.key)
-        if flight is None or flight.number != lease.number:
+        if not self.leads(lease):
             return
+        flight = self._flights[lease.key]
         if flight.waiters:
             flight.number = next(self._numbers)
             flight.waiters.popleft().set_result(Lease(lease.key, flight.number))
         else:
             del self._flights[lease.key]
+            self._ended(lease.key, Ending.LEFT)

@@ -1,4 +1,4 @@
-"""The story of a lookup: near, flight, store; and of a fill. The only place that fails open.
+"""The story of a lookup: near, flight, store, lease; and of a fill. The only place that fails open.
 
 Whatever the store does, the caller gets a Hit, a Miss or a Bypass inside the budget.
 """
@@ -6,24 +6,33 @@ Whatever the store does, the caller gets a Hit, a Miss or a Bypass inside the bu
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
 from ai_cache_extproc.cache.admission import Admitted
 from ai_cache_extproc.cache.exact import Exact
-from ai_cache_extproc.cache.flights import Flights, Grounded, Seat, Turn
+from ai_cache_extproc.cache.flights import Grounded, Seat, Turn
+from ai_cache_extproc.cache.freshness import hit_of, is_due, may_serve_stale, stale_hit_of
+from ai_cache_extproc.cache.items import Items
+from ai_cache_extproc.cache.keysource import HasKeyring
+from ai_cache_extproc.cache.together import Together
 from ai_cache_extproc.cache.understanding import locate
 from ai_cache_extproc.cache.writeback import Fill, WriteBack
 from ai_cache_extproc.config.model import Lookup
 from ai_cache_extproc.dialects.base import Capture
 from ai_cache_extproc.errors import BackendError
-from ai_cache_extproc.keys.identity import Keyring
-from ai_cache_extproc.model import Bypass, Captured, Entry, Hit, Identity, Lease, Miss, Mode, Question, Reason
+from ai_cache_extproc.model import Bypass, Captured, Entry, Held, Hit, Identity, Lease, Miss, Mode, Question, Reason
+from ai_cache_extproc.stores.base import Claim
 from ai_cache_extproc.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
+
+_REFRESH = ":refresh"
+"""Behind its name, the flight of those who ask ahead of its expiry: nobody who could be answered now waits for them."""
 
 
 class Pipeline:
@@ -33,29 +42,33 @@ class Pipeline:
         self,
         *,
         exact: Exact,
-        flights: Flights,
+        together: Together,
         writeback: WriteBack,
-        keyring: Keyring | None,
+        keys: HasKeyring,
         metrics: Metrics,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
-        jitter: Callable[[], float] = random.random,
+        chance: Callable[[], float] = random.random,
     ) -> None:
-        """keyring: None while no identity key can be had. clock: seconds since the epoch. jitter: 0..1."""
+        """clock: seconds since the epoch. chance: 0..1, uniform."""
         self._exact = exact
-        self._flights = flights
+        self._items = Items(exact=exact, keys=keys, clock=clock)
+        self._flights = together.flights
+        self._leases = together.leases
+        self._changes = together.changes
         self._writeback = writeback
-        self._keyring = keyring
+        self._keys = keys
         self._metrics = metrics
         self._clock = clock
         self._monotonic = monotonic
-        self._jitter = jitter
+        self._chance = chance
 
     def identify(self, admitted: Admitted, question: Question) -> Identity | Bypass:
         """Where the answer to this question is kept for this caller."""
-        if self._keyring is None:
+        keyring = self._keys.current
+        if keyring is None:
             return Bypass(Reason.NO_KEY)
-        return locate(self._keyring, admitted, question)
+        return locate(keyring, admitted, question)
 
     def near(self, admitted: Admitted, question: Question, identity: Identity) -> Hit | None:
         """A hit that needs no waiting."""
@@ -63,8 +76,8 @@ class Pipeline:
         return None if entry is None else self._hit(admitted, question, identity, entry)
 
     def join(self, identity: Identity) -> Turn:
-        """Take the lead or a seat; whoever takes it gives it to `lookup`, or to `leave`."""
-        return self._flights.join(identity.key)
+        """Take the lead or a seat; whoever takes it gives it to `lookup` or `wait`, or to `leave`."""
+        return self._flights.join(identity.flight)
 
     def leave(self, turn: Turn) -> None:
         """Give a place back unused."""
@@ -74,28 +87,62 @@ class Pipeline:
         """The answer will not be kept: nobody waits for it any longer."""
         self._flights.refuse(lease, remember=remember)
 
-    async def lookup(
-        self, admitted: Admitted, question: Question, identity: Identity, turn: Turn, *, budget: Lookup
-    ) -> Hit | Miss | Bypass:
-        """Ask the store, or wait for the one who does. A Miss carries the lease; every other end has given it back."""
-        started = self._monotonic()
-        try:
-            place: Hit | Miss | Lease
-            if isinstance(turn, Seat):
-                place = await self._await_flight(admitted, question, identity, turn, flight_wait_s(budget, question))
-            else:
-                place = turn
-            if isinstance(place, Lease):
-                return await self._lead(admitted, question, identity, place, budget.deadline_ms / 1000)
-            return place
-        finally:
-            self._metrics.lookup(self._monotonic() - started)
+    # Looking up. A Miss carries the lease; a Held is to be waited for; every other end has given its place back.
 
-    async def _await_flight(
-        self, admitted: Admitted, question: Question, identity: Identity, seat: Seat, wait_s: float
+    async def lookup(
+        self, admitted: Admitted, question: Question, identity: Identity, lease: Lease, *, budget: Lookup
+    ) -> Hit | Miss | Bypass | Held:
+        """Ask the store, and other processes whether one of them asks the upstream already."""
+        self._metrics.flight("led")
+        return await self._lead(admitted, question, identity, lease, budget=budget)
+
+    async def wait(
+        self, admitted: Admitted, question: Question, turn: Held | Seat, identity: Identity, *, budget: Lookup
+    ) -> Hit | Miss | Bypass:
+        """Wait for whoever asks the upstream, in this process or another."""
+        until = self._monotonic() + flight_wait_s(budget, question)
+        place: Hit | Miss | Bypass | Held | Lease
+        place = turn if isinstance(turn, Held) else await self._follow(admitted, question, identity, turn, until)
+        if isinstance(place, Lease):
+            place = await self.lookup(admitted, question, identity, place, budget=budget)
+        if isinstance(place, Held):
+            return await self._follow_elsewhere(admitted, question, place, until, budget=budget)
+        return place
+
+    async def refresh(self, hit: Hit, *, budget: Lookup) -> Hit | Miss:
+        """Be the one who goes ahead of the expiry, or take the hit after all."""
+        turn = self._flights.join(hit.identity.flight + _REFRESH)
+        if isinstance(turn, Seat):
+            self._flights.leave(turn)
+            return hit
+        try:
+            async with asyncio.timeout(budget.deadline_ms / 1000):
+                claim = await self._leases.claim(turn.key, ttl_s=_lease_s(budget))
+        except (TimeoutError, BackendError) as error:
+            self._count(error)
+            claim = Claim.HELD
+        except asyncio.CancelledError:
+            self._flights.leave(turn)
+            raise
+        if claim is Claim.TAKEN:
+            return Miss(hit.identity, lease=turn, known=hit.entry, stale=True)
+        self._flights.leave(turn)
+        return hit
+
+    async def stale(self, admitted: Admitted, question: Question, miss: Miss, *, budget: Lookup) -> Hit | None:
+        """What the store still has, now that the upstream failed; None if it was purged or is too old."""
+        try:
+            async with asyncio.timeout(budget.deadline_ms / 1000):
+                entry = await self._exact.read(miss.identity)
+        except (TimeoutError, BackendError) as error:
+            self._count(error)
+            return None
+        return None if entry is None else stale_hit_of(admitted, question, miss.identity, entry, self._clock())
+
+    async def _follow(
+        self, admitted: Admitted, question: Question, identity: Identity, seat: Seat, until: float
     ) -> Hit | Miss | Lease:
         """Wait for the leader. Its entry may lack this mode: then take the lead for it, or wait for who does."""
-        until = self._monotonic() + wait_s
         while True:
             landing = await self._flights.wait(seat, max(0.0, until - self._monotonic()))
             if isinstance(landing, Lease):
@@ -107,19 +154,41 @@ class Pipeline:
             if hit is not None:
                 self._metrics.flight("followed")
                 return hit
-            turn = self._flights.join(identity.key)
+            turn = self._flights.join(identity.flight)
             if isinstance(turn, Lease):
                 return Miss(identity, lease=turn, known=landing)
             seat = turn
 
-    async def _lead(
-        self, admitted: Admitted, question: Question, identity: Identity, lease: Lease, deadline_s: float
+    async def _follow_elsewhere(
+        self, admitted: Admitted, question: Question, held: Held, until: float, *, budget: Lookup
     ) -> Hit | Miss | Bypass:
-        self._metrics.flight("led")
+        """Wait for another process, which may die, or not keep its answer: then the lease is free."""
+        identity = held.identity
         try:
-            return await self._read(admitted, question, identity, lease, deadline_s)
+            with self._changes.wait_for(identity) as waiting:
+                while (left_s := until - self._monotonic()) > 0:
+                    place = await self._lead(admitted, question, identity, held.lease, budget=budget)
+                    if not isinstance(place, Held):
+                        self._metrics.flight("followed" if isinstance(place, Hit) else "abandoned")
+                        return place
+                    await waiting.change(left_s)
+        except asyncio.CancelledError:
+            self._flights.leave(held.lease)
+            raise
+        self._metrics.flight("timed_out")
+        return Miss(identity, lease=held.lease)
+
+    async def _lead(
+        self, admitted: Admitted, question: Question, identity: Identity, lease: Lease, *, budget: Lookup
+    ) -> Hit | Miss | Bypass | Held:
+        try:
+            async with asyncio.timeout(budget.deadline_ms / 1000):
+                return await self._read(admitted, question, identity, lease, budget=budget)
+        except TimeoutError:
+            # Slow, not broken: the answer is still worth keeping, and followers still wait for it.
+            return Miss(identity, lease=lease, reason=Reason.STORE_TIMEOUT)
         except BackendError as error:
-            self._metrics.backend_error(error)
+            self._count(error)
             log.warning("lookup_failed", backend=error.backend, operation=error.operation, reason=error.reason)
             self._flights.refuse(lease, remember=False)
             return Bypass(Reason.STORE_ERROR)
@@ -128,36 +197,51 @@ class Pipeline:
             raise
 
     async def _read(
-        self, admitted: Admitted, question: Question, identity: Identity, lease: Lease, deadline_s: float
-    ) -> Hit | Miss:
-        try:
-            async with asyncio.timeout(deadline_s):
-                entry = await self._exact.read(identity)
-        except TimeoutError:
-            # Slow, not broken: the answer is still worth keeping, and followers still wait for it.
-            return Miss(identity, lease=lease, reason=Reason.STORE_TIMEOUT)
+        self, admitted: Admitted, question: Question, identity: Identity, lease: Lease, *, budget: Lookup
+    ) -> Hit | Miss | Held:
+        entry = await self._exact.read(identity) or await self._items.read(admitted, question)
         if entry is None:
-            return Miss(identity, lease=lease)
+            return await self._claim(Miss(identity, lease=lease), lease, budget)
         hit = self._hit(admitted, question, identity, entry)
         if hit is None:
-            return Miss(identity, lease=lease, known=entry)
+            return Miss(identity, lease=lease, known=entry, stale=may_serve_stale(admitted.rule, entry, self._clock()))
         self._flights.land(lease, entry)
         return hit
 
+    async def _claim(self, miss: Miss, lease: Lease, budget: Lookup) -> Miss | Held:
+        """Agree with other processes on who asks."""
+        if not self._leases.are_shared or not budget.flight_wait_ms or not self._flights.leads(lease):
+            return miss
+        try:
+            claim = await self._leases.claim(lease.key, ttl_s=_lease_s(budget))
+        except BackendError as error:
+            # A store that reads but does not write (full, say) costs the agreement, not the lookup.
+            self._count(error)
+            return miss
+        if claim is Claim.HELD:
+            return Held(miss.identity, lease)
+        if claim is Claim.REFUSED:
+            self._flights.refuse(lease, remember=True)
+        return miss
+
+    def _count(self, error: Exception) -> None:
+        if isinstance(error, BackendError):
+            self._metrics.backend_error(error)
+
     def _hit(self, admitted: Admitted, question: Question, identity: Identity, entry: Entry) -> Hit | None:
         now_s = self._clock()
-        captures = entry.fresh(now_s)
-        replay = admitted.dialect.replay(question, captures) if captures else None
-        if replay is None:
-            return None
-        # A clock that was set back must not give a negative age (RFC 9111, 5.1).
-        age_s = max(0, int(now_s - replay.source.created_s))
-        return Hit(identity, replay, age_s=age_s, ttl_s=max(0, int(replay.source.expires_s - now_s)))
+        hit = hit_of(admitted, question, identity, entry, now_s)
+        if hit is not None and is_due(admitted.rule, hit.replay.source, now_s, self._chance()):
+            return replace(hit, due=True)
+        return hit
+
+    # Filling.
 
     def fill(self, admitted: Admitted, question: Question, miss: Miss, capture: Capture, *, elapsed_s: float) -> bool:
         """Hand a whole answer, and the lease with it, to write-back; False if its queue is full."""
         now_s = self._clock()
-        ttl_s = admitted.rule.ttl_s * (1 - admitted.rule.ttl_jitter * self._jitter())
+        rule = admitted.rule
+        ttl_s = math.inf if rule.ttl_s is None else rule.ttl_s * (1 - rule.ttl_jitter * self._chance())
         captured = Captured(
             mode=capture.mode,
             content_type=capture.content_type,
@@ -166,12 +250,18 @@ class Pipeline:
             expires_s=now_s + ttl_s,
             elapsed_s=elapsed_s,
         )
-        return self._writeback.offer(Fill(question, admitted.dialect, admitted.rule, miss, captured))
+        items = self._items.identities(admitted, question)
+        return self._writeback.offer(Fill(question, admitted.dialect, admitted.rule, miss, captured, items))
+
+
+def _lease_s(budget: Lookup) -> float:
+    """Followers wait no longer than this, so that a leader that died holds nobody up for longer."""
+    return max(budget.flight_wait_ms, budget.deadline_ms) / 1000
 
 
 def flight_wait_s(budget: Lookup, question: Question) -> float:
     """How long this question may wait for another's answer, in seconds."""
     wait_ms = budget.flight_wait_ms
-    if question.mode is Mode.STREAM:
+    if question.mode is not Mode.JSON:
         wait_ms = min(wait_ms, budget.flight_wait_stream_ms)
     return wait_ms / 1000

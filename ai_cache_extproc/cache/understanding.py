@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from ai_cache_extproc.cache.admission import Admitted
+from ai_cache_extproc.cache.sampling import is_too_random
+from ai_cache_extproc.errors import DialectError
 from ai_cache_extproc.keys.canonical import parse
-from ai_cache_extproc.keys.identity import Keyring, fingerprint, identify
-from ai_cache_extproc.model import Identity, Question
+from ai_cache_extproc.keys.identity import Keyring, fingerprint, higress_identity, identify
+from ai_cache_extproc.model import Identity, Question, Reason
 
 _REMEMBERED_BYTES_MAX = 8192
 
@@ -22,12 +25,19 @@ def understand(admitted: Admitted, body: bytes, depth_max: int) -> Question:
 @lru_cache(maxsize=1024)
 def locate(keyring: Keyring, admitted: Admitted, question: Question) -> Identity:
     """Where the answer to this question is kept for this caller."""
-    asked = fingerprint(question, admitted.head, admitted.rule, admitted.dialect.answer_headers)
+    if admitted.rule.higress is not None:
+        return higress_identity(keyring, admitted.scope, question.text, admitted.rule.higress)
+    dialect = admitted.dialect
+    head = replace(admitted.head, path=dialect.target(admitted.head.path))
+    asked = fingerprint(question, head, admitted.rule, dialect.answer_headers)
     return identify(keyring, admitted.scope, asked)
 
 
 def _understand(admitted: Admitted, body: bytes, depth_max: int) -> Question:
-    return admitted.dialect.read(parse(body, depth_max=depth_max))
+    parsed = parse(body, depth_max=depth_max)
+    if is_too_random(parsed, admitted.rule.sampling):
+        raise DialectError(Reason.SAMPLING, "above the rule's temperature, without a seed")
+    return admitted.dialect.read(parsed, raw=body, head=admitted.head)
 
 
 # At most 8 MiB of bodies, beside what they are parsed to.

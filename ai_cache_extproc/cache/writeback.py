@@ -1,23 +1,25 @@
 """Answers on their way into the store, behind the client's back: judged whole, remembered near, stored.
 
-The queue is bounded; what does not fit is given back to whoever offered it. A lease that was handed over with an answer belongs to this file until it lands.
+The queue is bounded; what does not fit is given back to whoever offered it. A lease that was handed over with an answer
+belongs to this file until it lands, which never waits for the store.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import structlog
 
 from ai_cache_extproc.cache.exact import Exact
 from ai_cache_extproc.cache.flights import Flights
+from ai_cache_extproc.cache.pins import is_another_model
 from ai_cache_extproc.config.rules import Rule
-from ai_cache_extproc.dialects.base import Dialect
+from ai_cache_extproc.dialects.base import BatchDialect, Dialect
 from ai_cache_extproc.errors import BackendError, BackendTimeout, DialectError
-from ai_cache_extproc.model import Captured, Entry, Identity, Miss, Question
+from ai_cache_extproc.model import Captured, Entry, Identity, Miss, Question, Reason
 from ai_cache_extproc.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
@@ -28,17 +30,18 @@ _INLINE_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fill:
-    """One whole answer to be kept for the question that missed."""
+    """One whole answer to be kept for the question that missed; items: where those of a batch are kept."""
 
     question: Question
     dialect: Dialect
     rule: Rule
     miss: Miss
     captured: Captured
+    items: tuple[Identity, ...] = ()
 
 
 class WriteBack:
-    """The queue and the one task that empties it."""
+    """The queue and what empties it: answers are judged at once, and stored one after the other."""
 
     def __init__(
         self,
@@ -49,7 +52,7 @@ class WriteBack:
         clock: Callable[[], float],
         entries_max: int,
         bytes_max: int,
-        store_timeout_s: float = 5,
+        store_timeout_s: float,
     ) -> None:
         """clock: seconds since the epoch. store_timeout_s: for one write, out of everyone's way."""
         self._exact = exact
@@ -59,41 +62,37 @@ class WriteBack:
         self._entries_max = entries_max
         self._bytes_max = bytes_max
         self._store_timeout_s = store_timeout_s
-        self._queue: deque[Fill] = deque()
+        self._offered: deque[Fill] = deque()
+        self._judged: deque[tuple[Fill, Entry]] = deque()
+        self._open = 0
         self._bytes = 0
-        self._wake = asyncio.Event()
+        self._was_offered = asyncio.Event()
+        self._was_judged = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        metrics.watch_write_queue(lambda: len(self._queue), lambda: self._bytes)
+        metrics.watch_write_queue(lambda: self._waiting, lambda: self._bytes)
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._offered) + len(self._judged)
 
     def offer(self, fill: Fill) -> bool:
         """Take an answer and its lease; False if the queue is full, and then the lease stays with the caller."""
         size = len(fill.captured.body)
-        if len(self._queue) >= self._entries_max or self._bytes + size > self._bytes_max:
+        if self._waiting >= self._entries_max or self._bytes + size > self._bytes_max:
             return False
-        self._queue.append(fill)
+        self._offered.append(fill)
+        self._open += 1
         self._bytes += size
         self._idle.clear()
-        self._wake.set()
+        self._was_offered.set()
         return True
 
     async def run(self) -> None:
-        """Empty the queue until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._queue:
-                fill = self._queue.popleft()
-                try:
-                    await self._keep(fill)
-                except Exception:
-                    self._metrics.exchange_fault()
-                    log.exception("fill_fault", key=fill.miss.identity.id)
-                finally:
-                    self._bytes -= len(fill.captured.body)
-                    if fill.miss.lease is not None:
-                        self._flights.leave(fill.miss.lease)
-            self._idle.set()
+        """Empty the queue until cancelled. Whoever waits for an answer gets it however slow the store is."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._judge_all())
+            group.create_task(self._store_all())
 
     async def drain(self, seconds: float) -> bool:
         """Wait until everything taken so far is stored; False if that took longer than `seconds`."""
@@ -104,49 +103,91 @@ class WriteBack:
             return False
         return True
 
-    async def _keep(self, fill: Fill) -> None:
+    async def _judge_all(self) -> None:
+        while True:
+            await self._was_offered.wait()
+            self._was_offered.clear()
+            while self._offered:
+                fill = self._offered.popleft()
+                entry: Entry | None = None
+                try:
+                    entry = await self._land(fill)
+                except Exception as fault:  # noqa: BLE001 - one fill's fault is not the next one's
+                    self._tell_fault(fill, fault)
+                finally:
+                    if fill.miss.lease is not None:
+                        self._flights.leave(fill.miss.lease)
+                if entry is None:
+                    self._done(fill)
+                else:
+                    self._judged.append((fill, entry))
+                    self._was_judged.set()
+
+    async def _store_all(self) -> None:
+        while True:
+            await self._was_judged.wait()
+            self._was_judged.clear()
+            while self._judged:
+                fill, entry = self._judged.popleft()
+                try:
+                    await self._store(fill, entry)
+                except Exception as fault:  # noqa: BLE001 - as above
+                    self._tell_fault(fill, fault)
+                finally:
+                    self._done(fill)
+
+    def _done(self, fill: Fill) -> None:
+        self._open -= 1
+        self._bytes -= len(fill.captured.body)
+        if not self._open:
+            self._idle.set()
+
+    def _tell_fault(self, fill: Fill, fault: Exception) -> None:
+        self._metrics.exchange_fault()
+        log.error("fill_fault", key=fill.miss.identity.id, exc_info=fault)
+
+    async def _land(self, fill: Fill) -> Entry | None:
+        """Give the answer to everyone here who waits for it; None if it is not fit to keep."""
         identity = fill.miss.identity
         try:
-            await self._judge(fill)
+            captured = await self._settled(fill)
         except DialectError as error:
             self._metrics.stored("refused", error.reason)
             log.debug("answer_refused", key=identity.id, reason=error.reason, detail=error.detail)
             if fill.miss.lease is not None:
                 self._flights.refuse(fill.miss.lease, remember=True)
-            return
-        entry = self._joined(fill)
+            return None
+        entry = self._joined(fill, captured)
         self._exact.remember(identity, entry)
         if fill.miss.lease is not None:
             self._flights.land(fill.miss.lease, entry)
-        await self._store(fill, entry)
+        return entry
 
-    async def _judge(self, fill: Fill) -> None:
-        captured, tool_calls = fill.captured, fill.rule.keep_tool_calls
-        if len(captured.body) <= _INLINE_BYTES:
-            fill.dialect.judge(fill.question, captured.mode, captured.body, tool_calls=tool_calls)
-        else:
-            await asyncio.to_thread(
-                fill.dialect.judge, fill.question, captured.mode, captured.body, tool_calls=tool_calls
-            )
+    async def _settled(self, fill: Fill) -> Captured:
+        if len(fill.captured.body) <= _INLINE_BYTES:
+            return _settle(fill)
+        return await asyncio.to_thread(_settle, fill)
 
-    def _joined(self, fill: Fill) -> Entry:
+    def _joined(self, fill: Fill, captured: Captured) -> Entry:
         """The fresh answer, beside what is known of the other mode."""
         known = fill.miss.known.fresh(self._clock()) if fill.miss.known is not None else ()
-        others = tuple(captured for captured in known if captured.mode is not fill.captured.mode)
+        others = tuple(other for other in known if other.mode is not captured.mode)
         return Entry(
             dialect=fill.question.dialect,
             model=fill.question.model,
             rule=fill.rule.name,
-            captures=(*others, fill.captured),
+            captures=(*others, captured),
         )
 
     async def _store(self, fill: Fill, entry: Entry) -> None:
-        ttl_s = entry.expires_s - self._clock()
-        if ttl_s <= 0:
+        ttl_s = self._ttl_s(fill, entry)
+        if ttl_s is None:
             self._metrics.stored("dropped", "expired")
             return
         try:
             await self._write(fill.miss.identity, entry, ttl_s)
+            for identity, item in _items(fill, entry):
+                await self._write(identity, item, ttl_s)
         except BackendError as error:
             self._metrics.backend_error(error)
             self._metrics.stored("failed", "store_error")
@@ -154,9 +195,33 @@ class WriteBack:
         else:
             self._metrics.stored("stored")
 
+    def _ttl_s(self, fill: Fill, entry: Entry) -> float | None:
+        """How long the store is to keep an entry; None where it has expired on its way."""
+        ttl_s = entry.expires_s - self._clock()
+        if ttl_s <= 0:
+            return None
+        if fill.rule.ttl_s is not None:
+            # A joined answer may come from a replica whose clock is ahead of ours.
+            ttl_s = min(ttl_s, fill.rule.ttl_s)
+        return ttl_s + fill.rule.stale_if_error_s
+
     async def _write(self, identity: Identity, entry: Entry, ttl_s: float) -> None:
         try:
             async with asyncio.timeout(self._store_timeout_s):
                 await self._exact.write(identity, entry, ttl_s=ttl_s)
         except TimeoutError as error:
             raise BackendTimeout("store", "set", f"no answer in {self._store_timeout_s} s") from error
+
+
+def _settle(fill: Fill) -> Captured:
+    """What is kept of an answer. Raises DialectError."""
+    if is_another_model(fill.rule.pin, fill.captured):
+        raise DialectError(Reason.FALLBACK, "another model answered")
+    return fill.dialect.settle(fill.question, fill.captured, tool_calls=fill.rule.keep_tool_calls)
+
+
+def _items(fill: Fill, entry: Entry) -> Iterator[tuple[Identity, Entry]]:
+    """The items of a batch as entries of their own."""
+    if fill.items and isinstance(fill.dialect, BatchDialect):
+        for identity, item in zip(fill.items, fill.dialect.split(fill.question, entry.captures[-1]), strict=True):
+            yield identity, Entry(fill.question.dialect, fill.question.model, fill.rule.name, (item,))

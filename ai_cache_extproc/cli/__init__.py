@@ -32,6 +32,8 @@ COMMANDS = {
     "serve": Command("run", "serve", "Run the sidecar until SIGTERM or Ctrl-C."),
     "check": Command("look", "check", "Check a configuration and print what it does, in words. No network."),
     "explain": Command("look", "explain", "Say what the sidecar would do with a request, and why. No network."),
+    "convert": Command("convert", "convert", "Print the configuration that a document of Higress comes to."),
+    "path": Command("path", "path", "Show what a GJSON or JSONPath expression finds in a JSON document. No network."),
     "stats": Command("figures", "stats", "Show what a running sidecar has done so far."),
     "envoy-config": Command("envoy", "envoy_config", "Print the Envoy configuration that goes with the sidecar."),
 }

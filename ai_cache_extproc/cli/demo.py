@@ -99,7 +99,7 @@ def _start(children: Children, folder: Path, plan: Plan, console: Console) -> tu
         console.print(f"upstream          {upstream.host}:{upstream.port}", highlight=False)
     admin = free_port()
     console.print(f"sidecar           admin on http://{HOST}:{admin}", highlight=False)
-    config = _write_config(folder, admin, real=plan.upstream is not None)
+    config = _write_config(folder, admin)
     command = [sys.executable, "-m", "ai_cache_extproc", "serve", "--config", str(config)]
     children.start("sidecar", command, ready_url=f"http://{HOST}:{admin}/readyz")
     port, envoy_admin = free_port(PREFERRED_PORT), free_port()
@@ -125,11 +125,8 @@ def _start(children: Children, folder: Path, plan: Plan, console: Console) -> tu
     return port, admin
 
 
-def _write_config(folder: Path, admin: int, *, real: bool) -> Path:
+def _write_config(folder: Path, admin: int) -> Path:
     rule: dict[str, object] = {"name": "demo", "anonymous": "shared"}
-    if real:
-        # Providers set a cookie on every answer, which is no reason not to show a hit here.
-        rule["ignore_upstream_cache_control"] = True
     document = {
         "listen": f"unix:{folder}/sidecar.sock",
         "admin": f"{HOST}:{admin}",

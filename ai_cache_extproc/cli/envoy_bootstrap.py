@@ -33,7 +33,7 @@ from envoy_data_plane.google.protobuf import Any, Struct
 
 from ai_cache_extproc.cli.envoy_clusters import UPSTREAM_CLUSTER, sidecar_cluster, upstream_cluster
 from ai_cache_extproc.cli.envoy_filter import ext_proc_filter, filter_off
-from ai_cache_extproc.config.addresses import Address, TcpAddress, UnixAddress, parse_address
+from ai_cache_extproc.config.addresses import Address, TcpAddress, UnixAddress
 from ai_cache_extproc.config.model import Config
 from ai_cache_extproc.errors import ConfigError
 
@@ -119,7 +119,7 @@ def bootstrap(config: Config, site: Site) -> Bootstrap:
         static_resources=BootstrapStaticResources(
             listeners=[_listener(config, site)],
             clusters=[
-                sidecar_cluster([envoy_address(parse_address(listen)) for listen in config.listen]),
+                sidecar_cluster([envoy_address(address) for own in config.endpoints for address in own]),
                 upstream_cluster(
                     envoy_address(TcpAddress(upstream.host, upstream.port)),
                     named=upstream.named,
@@ -174,6 +174,9 @@ def _routes(upstream: Upstream) -> list[Route]:
     return [
         Route(name="openai", match=RouteMatch(prefix="/v1/"), route=_action(upstream, rewrite=upstream.prefix)),
         Route(name="azure-openai", match=RouteMatch(prefix="/openai/"), route=_action(upstream)),
+        Route(name="gemini", match=RouteMatch(prefix="/v1beta/"), route=_action(upstream)),
+        Route(name="native", match=RouteMatch(prefix="/api/"), route=_action(upstream)),
+        Route(name="compatible-mode", match=RouteMatch(prefix="/compatible-mode/"), route=_action(upstream)),
         Route(
             name="rest",
             match=RouteMatch(prefix="/"),

@@ -28,7 +28,12 @@ from envoy_data_plane.google.protobuf import Any
 from ai_cache_extproc.cache.admission import SKIP_HEADER
 from ai_cache_extproc.config.model import Config
 from ai_cache_extproc.config.rules import CREDENTIAL_HEADERS
-from ai_cache_extproc.extproc.codec import ATTRIBUTES_NAMESPACE, METADATA_NAMESPACE, ROUTE_ATTRIBUTE
+from ai_cache_extproc.extproc.codec import (
+    ATTRIBUTES_NAMESPACE,
+    CLUSTER_ATTRIBUTE,
+    METADATA_NAMESPACE,
+    ROUTE_ATTRIBUTE,
+)
 
 FILTER_NAME = ATTRIBUTES_NAMESPACE
 """Attributes arrive under the filter's own name."""
@@ -39,6 +44,7 @@ MAY_CHANGE = "x-ai-cache-.*|cache-status|age|content-type|accept-encoding"
 
 _PSEUDO = (":method", ":path", ":authority", ":status")
 _ADMISSION = (
+    "accept",
     "content-type",
     "content-length",
     "content-encoding",
@@ -53,6 +59,11 @@ _ANSWER_CHANGING = (
     "openai-organization",
     "openai-project",
     "x-dashscope-sse",
+    "x-dashscope-async",
+    "x-dashscope-plugin",
+    "x-dashscope-workspace",
+    "x-dashscope-datainspection",
+    "x-dashscope-ossresourceresolve",
 )
 _AGAINST_KEEPING = ("vary", "set-cookie")
 
@@ -80,7 +91,8 @@ def ext_proc_filter(config: Config) -> HttpFilter:
                 ),
                 route_cache_action=ExternalProcessorRouteCacheAction.RETAIN,
                 mutation_rules=HeaderMutationRules(disallow_all=True, allow_expression=RegexMatcher(regex=MAY_CHANGE)),
-                request_attributes=[ROUTE_ATTRIBUTE],
+                request_attributes=[ROUTE_ATTRIBUTE, CLUSTER_ATTRIBUTE],
+                response_attributes=[CLUSTER_ATTRIBUTE],
                 metadata_options=MetadataOptions(
                     receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[METADATA_NAMESPACE])
                 ),

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from ai_cache_extproc.cache.admission import Admitted, admit
+from ai_cache_extproc.cache.understanding import locate, understand
 from ai_cache_extproc.config.rules import Rule
 from ai_cache_extproc.config.snapshot import Snapshot
 from ai_cache_extproc.dialects import Dialects
 from ai_cache_extproc.errors import DialectError
-from ai_cache_extproc.keys.canonical import parse
-from ai_cache_extproc.keys.identity import Keyring, fingerprint, identify
+from ai_cache_extproc.keys.identity import Keyring, fingerprint
 from ai_cache_extproc.keys.parts import split_target
 from ai_cache_extproc.model import Bypass, Question, Reason, RequestHead
 from ai_cache_extproc.telemetry.redact import digest
@@ -54,10 +54,10 @@ def explain_request(
 ) -> Explanation:
     """Follow a request as the exchange does. keyring: None where the key is not known here; the entry then stays open."""
     admitted = admit(head, end_of_stream=not body, snapshot=snapshot, dialects=dialects)
-    dialect = dialects.match(head.path)
+    rule = snapshot.rule_for(head)
+    dialect = dialects.match(head.path, rule)
     if admitted is None:
         return Explanation("untouched", detail=_not_ours(head, body, known=dialect is not None))
-    rule = snapshot.rule_for(head)
     known = Explanation("bypass", dialect=dialect.name if dialect else None, rule=rule.name if rule else None)
     if isinstance(admitted, Bypass):
         return replace(known, reason=admitted.reason)
@@ -66,7 +66,7 @@ def explain_request(
     if len(body) > limits.request_bytes_max:
         return replace(known, reason=Reason.REQUEST_TOO_LARGE)
     try:
-        question = admitted.dialect.read(parse(body, depth_max=limits.json_depth_max))
+        question = understand(admitted, body, limits.json_depth_max)
     except DialectError as error:
         return replace(known, reason=error.reason, detail=error.detail)
     return replace(known, **_place(admitted, question, keyring), question=_facts(question, body))
@@ -75,7 +75,7 @@ def explain_request(
 def _place(admitted: Admitted, question: Question, keyring: Keyring | None) -> dict[str, Any]:
     """What a lookup would ask for."""
     print_ = fingerprint(question, admitted.head, admitted.rule, admitted.dialect.answer_headers)
-    entry = None if keyring is None else identify(keyring, admitted.scope, print_).id
+    entry = None if keyring is None else locate(keyring, admitted, question).id
     outcome: Outcome = "refresh" if admitted.refresh else "lookup"
     return {"outcome": outcome, "fingerprint": print_.hex(), "entry": entry}
 

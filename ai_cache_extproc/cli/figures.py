@@ -36,6 +36,8 @@ def stats(
 def _figures(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     requests, ratio = figures["requests"], figures["hit_ratio"]
     yield "version", figures["version"]
+    if "workers" in figures:
+        yield "workers", str(figures["workers"])
     yield "up for", duration(round(figures["uptime_s"]))
     yield "requests", f"{requests['hit']} hits, {requests['miss']} misses, {requests['bypass']} bypassed"
     yield "hit ratio", "no lookups yet" if ratio is None else f"{ratio:.1%} of lookups"

@@ -10,11 +10,12 @@ from typing import Annotated
 
 import typer
 
+from ai_cache_extproc.cli.convert import HostsOption
 from ai_cache_extproc.cli.explanation import explain_request
 from ai_cache_extproc.cli.output import Output, OutputOption, print_json
 from ai_cache_extproc.cli.plan import plan_of
 from ai_cache_extproc.cli.words import listed, table
-from ai_cache_extproc.config.load import load
+from ai_cache_extproc.config.load import HOSTS, load
 from ai_cache_extproc.config.model import Config, SqliteStore
 from ai_cache_extproc.config.snapshot import Snapshot
 from ai_cache_extproc.dialects import Dialects
@@ -27,7 +28,10 @@ STDIN = "-"
 
 
 def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A YAML or JSON configuration.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A YAML or JSON configuration, or a document of Higress' ai-cache.")
+    ],
+    host: HostsOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Check a configuration and print the effective plan. Touches no network and opens no store.
@@ -36,15 +40,19 @@ def check(
 
     Example: aicache check aicache.yaml
     """
-    plan = plan_of(load(file), os.environ)
+    plan = plan_of(load(file, flags={HOSTS: tuple(host or ())}), os.environ)
     if output is Output.JSON:
         rules = [{"name": rule.name, **dict(rule.rows)} for rule in plan.rules]
-        document = {"ok": True, "source": plan.source, "plan": dict(plan.rows), "rules": rules}
-        print_json(document | {"warnings": list(plan.warnings)})
+        notes = [{"source": note.source, "path": note.path, "text": note.text, "fix": note.fix} for note in plan.notes]
+        document = {"ok": True, "source": plan.source, "dialect": plan.dialect, "plan": dict(plan.rows), "rules": rules}
+        print_json(document | {"notes": notes, "warnings": list(plan.warnings)})
         return
-    lines = [f"{plan.source}: good", *table(plan.rows)]
+    kind = "" if plan.dialect == "native" else ", a document of Higress' ai-cache"
+    lines = [f"{plan.source}: good{kind}", *table(plan.rows)]
     for rule in plan.rules:
         lines += ["", f"rule {rule.name}", *table(rule.rows, indent="  ")]
+    if plan.notes:
+        lines += ["", "of the document", *(f"  {note}" for note in plan.notes)]
     if plan.warnings:
         lines += ["", "think twice", *(f"  {warning}" for warning in plan.warnings)]
     typer.echo("\n".join(lines))
@@ -61,7 +69,12 @@ def explain(
         list[str] | None, typer.Option("--header", "-H", metavar="'k: v'", help="A request header; may be repeated.")
     ] = None,
     method: Annotated[str, typer.Option("--method", "-X")] = "POST",
-    host: Annotated[str, typer.Option("--host", help="The authority that the client asks.")] = "localhost",
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--host", help="The authority that the client asks, localhost unless given; NAME=HOST:PORT as for check."
+        ),
+    ] = None,
     route: Annotated[str, typer.Option("--route", help="Envoy's route name (xds.route_name).")] = "",
     output: OutputOption = Output.TEXT,
 ) -> None:
@@ -69,12 +82,15 @@ def explain(
 
     Example: aicache explain --config aicache.yaml --request body.json --header 'authorization: Bearer x'
     """
-    loaded = load(config)
+    # No authority has an equals sign in it.
+    services = tuple(word for word in host or () if "=" in word)
+    authority = next((word for word in host or () if "=" not in word), "localhost")
+    loaded = load(config, flags={HOSTS: services})
     body = _body(request)
     headers = _headers(header or [], body)
     secret, key = _known_key(loaded.config)
     explanation = explain_request(
-        RequestHead(method, path, host, headers, route),
+        RequestHead(method, path, authority, headers, route),
         body,
         snapshot=Snapshot(loaded.config),
         dialects=Dialects(loaded.config.limits.sse_line_bytes_max),

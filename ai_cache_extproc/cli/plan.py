@@ -8,8 +8,9 @@ from typing import assert_never
 
 from ai_cache_extproc.cli.words import duration, listed, size
 from ai_cache_extproc.config.addresses import TcpAddress, parse_address
+from ai_cache_extproc.config.higress_notes import Note
 from ai_cache_extproc.config.load import Loaded
-from ai_cache_extproc.config.model import Config, MemoryStore, SqliteStore
+from ai_cache_extproc.config.model import Config, MemoryStore, RedisStore, SqliteStore
 from ai_cache_extproc.config.rules import Match, Rule, widenings
 from ai_cache_extproc.stores.sqlite import default_path
 
@@ -29,11 +30,16 @@ class RulePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is served, kept and waited for, topic by topic; the rules in the order in which they are tried."""
+    """What is served, kept and waited for, topic by topic; the rules in the order in which they are tried.
+
+    notes: what of a foreign document holds otherwise than it reads.
+    """
 
     source: str
+    dialect: str
     rows: Rows
     rules: tuple[RulePlan, ...]
+    notes: tuple[Note, ...]
     warnings: tuple[str, ...]
 
 
@@ -42,10 +48,11 @@ def plan_of(loaded: Loaded, environ: Mapping[str, str]) -> Plan:
     config = loaded.config
     source = "embedded defaults" if loaded.embedded else str(loaded.path)
     rows = (
-        ("listens", f"{listed(config.listen, joint='and')} for Envoy (gRPC)"),
+        ("listens", _listens(config)),
         ("admin", f"{config.admin} (HTTP: /metrics /livez /readyz /config /stats)" if config.admin else "off"),
         ("store", _store(config, environ)),
         ("near copy", _near(config)),
+        ("encryption", _encryption(config)),
         ("identity key", _key(config)),
         ("waits", _waits(config)),
         ("Envoy", _envoy(config)),
@@ -55,7 +62,14 @@ def plan_of(loaded: Loaded, environ: Mapping[str, str]) -> Plan:
         ("logs", f"{config.log.format} lines from level {config.log.level} on standard error"),
     )
     rules = tuple(RulePlan(rule.name, _rule(rule)) for rule in config.rules)
-    return Plan(source, rows, rules, tuple(_warnings(loaded)))
+    return Plan(source, loaded.dialect, rows, rules, loaded.notes, tuple(_warnings(loaded)))
+
+
+def _listens(config: Config) -> str:
+    addresses = listed([str(address) for own in config.endpoints for address in own], joint="and")
+    if config.workers == 1:
+        return f"{addresses} for Envoy (gRPC)"
+    return f"{addresses} for Envoy (gRPC), one for each of {config.workers} worker processes; the limits hold for each"
 
 
 def _store(config: Config, environ: Mapping[str, str]) -> str:
@@ -64,14 +78,39 @@ def _store(config: Config, environ: Mapping[str, str]) -> str:
             return f"memory, up to {size(bytes_max)}; empty after a restart"
         case SqliteStore(path=path, bytes_max=bytes_max):
             return f"SQLite file {path or default_path(environ)}, up to {size(bytes_max)}; the oldest make room"
+        case RedisStore():
+            return _redis(config.store)
         case _:
             assert_never(config.store)
+
+
+def _redis(store: RedisStore) -> str:
+    where = listed([parts.netloc.rpartition("@")[2] or parts.path for parts in store.parts], joint="and")
+    what = "Redis"
+    if store.cluster:
+        what = "Redis Cluster found through"
+    elif store.sentinel is not None:
+        what = f'Redis master "{store.sentinel.master}" named by the sentinels'
+    secured = " over TLS" if store.parts[0].scheme == "rediss" else ""
+    unchecked = "" if store.tls.verify else ", its certificate NOT verified"
+    number = f", database {store.database}" if store.database else ""
+    return f"{what} {where}{secured}{unchecked}{number}; its own maxmemory policy makes room"
 
 
 def _near(config: Config) -> str:
     if config.near.bytes_max == 0:
         return "off"
-    return f"{size(config.near.bytes_max)}, read again from the store after {duration(config.near.ttl_s_max)}"
+    kept = f"{size(config.near.bytes_max)}, read again from the store after {duration(config.near.ttl_s_max)}"
+    if isinstance(config.store, RedisStore) and config.store.tracking:
+        return f"{kept}, or with client tracking as soon as it changes; empty while Redis is away"
+    return kept
+
+
+def _encryption(config: Config) -> str:
+    ids = [key.id for key in config.encryption.keys]
+    if not ids:
+        return "off: the store holds answers in clear"
+    return f"AES-256-GCM under key {ids[0]}" + (f"; {listed(ids[1:], joint='and')} still read" if ids[1:] else "")
 
 
 def _key(config: Config) -> str:
@@ -117,18 +156,19 @@ def _stopping(config: Config) -> str:
 
 
 def _rule(rule: Rule) -> Rows:
-    rows = [("for", _match(rule.match))]
+    rows = [("for", _match(rule.match) or ("every LLM call" if rule.template is None else "every JSON request"))]
     if not rule.enabled:
         return (*rows, ("does", "nothing: matching requests are bypassed (rule_disabled)"))
+    rows += _template(rule)
     jitter = f", less up to {rule.ttl_jitter:.0%}" if rule.ttl_jitter else ""
-    rows.append(("kept for", f"{duration(rule.ttl_s)}{jitter}"))
+    rows.append(("kept for", "ever" if rule.ttl_s is None else f"{duration(rule.ttl_s)}{jitter}"))
     rows.append(("shared by", _sharing(rule)))
     if rule.fingerprint.headers:
         rows.append(("also asks", f"headers {listed(rule.fingerprint.headers, joint='and')} tell questions apart"))
     if rule.fingerprint.ignore:
         rows.append(("ignores", f"body fields {listed(rule.fingerprint.ignore, joint='and')}"))
-    rows.append(("tool calls", "kept" if rule.keep_tool_calls else "not kept"))
-    obeyed = "overruled" if rule.ignore_upstream_cache_control else "obeyed"
+    rows.append(("tool calls", "kept" if rule.keep_tool_calls and rule.template is None else "not kept"))
+    obeyed = "overruled" if rule.overrules_upstream else "obeyed"
     rows.append(("upstream", f"its Cache-Control and Set-Cookie are {obeyed}"))
     return tuple(rows)
 
@@ -136,15 +176,38 @@ def _rule(rule: Rule) -> Rows:
 def _match(match: Match) -> str:
     parts = [
         f"{topic} {listed(patterns)}"
-        for topic, patterns in (("route", match.routes), ("host", match.hosts), ("path", match.paths))
+        for topic, patterns in (
+            ("route", match.routes),
+            ("cluster", match.clusters),
+            ("host", match.hosts),
+            ("path", match.paths),
+        )
         if patterns
     ]
     # Names only: the pattern of a credential header is a credential.
     parts += [f"a matching header {name}" for name in match.headers]
-    return ", and ".join(parts) or "every LLM call"
+    return ", and ".join(parts)
+
+
+def _template(rule: Rule) -> Rows:
+    """Where question and answer stand, and in which form they are kept, where no built-in dialect says it."""
+    if rule.template is None:
+        return ()
+    paths = rule.template
+    every = "the texts of all messages with the role user, a line each"
+    question = every if paths.question == "all" else f"what stands at `{paths.question_path}`"
+    answers = f"the text at `{paths.answer_path}`, in the events of a stream at `{paths.stream_path}`"
+    rows = (("question", question), ("answers", f"{answers}; none with anything at `{paths.tool_calls_path}`"))
+    if rule.higress is None:
+        return rows
+    caller = "<caller>:" if rule.higress.share == "credential" else ""
+    form = f"`{rule.higress.key_prefix}{caller}<question>`, with the text as its value, both in clear"
+    return (*rows, ("kept as", f"{form}, as Higress' ai-cache has it"))
 
 
 def _sharing(rule: Rule) -> str:
+    if rule.higress is not None and rule.higress.share == "everyone":
+        return "all callers, whatever their tenant, model and route, as in Higress"
     credentials = [*rule.scope.credentials, *(f"?{name}=" for name in rule.scope.parameters)]
     same = f"callers with the same {listed(credentials)}, on the same route and host" if credentials else ""
     if rule.anonymous == "shared":
@@ -156,7 +219,10 @@ def _warnings(loaded: Loaded) -> Iterator[str]:
     config = loaded.config
     yield from widenings(config.rules)
     for rule in config.rules:
-        if rule.enabled and rule.ttl_s > LONG_TTL_S:
+        if rule.enabled and rule.ttl_s is None:
+            setting = "ttl_s" if loaded.translation is None else "cacheTTL"
+            yield f'rule "{rule.name}": answers never expire; `{setting}: 3600` lets them live for an hour'
+        elif rule.enabled and rule.ttl_s is not None and rule.ttl_s > LONG_TTL_S:
             yield f'rule "{rule.name}": answers are served for {duration(rule.ttl_s)}; models and facts change'
         if rule.enabled and rule.ignore_upstream_cache_control:
             yield f'rule "{rule.name}": answers that the upstream calls private or no-store are kept'
@@ -165,6 +231,8 @@ def _warnings(loaded: Loaded) -> Iterator[str]:
             yield f"listen {text}: whoever reaches it can read and fill the cache"
     if config.admin and _is_open(config.admin):
         yield f"admin {config.admin}: whoever reaches it sees the configuration and the figures"
+    if config.workers > 1 and isinstance(config.store, MemoryStore):
+        yield f"store: each of the {config.workers} workers keeps its own answers in memory; the others do not find them"
     if not config.rules:
         yield "there is no rule: every LLM call is bypassed (no_rule)"
     for shadowed, by in _shadowed(config.rules):

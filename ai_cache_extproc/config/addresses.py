@@ -6,12 +6,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import PurePosixPath
 
 from ai_cache_extproc.errors import ConfigError
 
 UNIX_PATH_BYTES_MAX = 107
 """What fits into `sun_path` with its closing NUL (unix(7))."""
 
+PORT_MAX = 65_535
 _FORMS = "write HOST:PORT, [V6]:PORT or unix:PATH"
 
 
@@ -58,7 +60,7 @@ def parse_address(text: str, path: str = "") -> Address:
     host, colon, port = text.rpartition(":")
     if not colon or not host:
         raise ConfigError(path, f"{text!r} is no address: {_FORMS}")
-    if not (port.isascii() and port.isdigit() and int(port) <= 65_535):
+    if not (port.isascii() and port.isdigit() and int(port) <= PORT_MAX):
         raise ConfigError(path, f"{text!r} has no port from 0 to 65535 after its last colon: {_FORMS}")
     return TcpAddress(_host(text, host, path), int(port))
 
@@ -114,3 +116,43 @@ def listen_addresses(listen: Sequence[str], *, insecure: bool, path: str = "list
         if not chosen_by_system and address in addresses[:number]:
             raise ConfigError(path, f"{str(address)!r} stands twice: one endpoint needs one address")
     return addresses
+
+
+def worker_addresses(
+    listen: Sequence[str], workers: int, *, insecure: bool, path: str = "listen"
+) -> tuple[tuple[Address, ...], ...]:
+    """What each worker process listens on, worker 0 first: no two share an endpoint.
+
+    One process takes every address. Several take one each, where there are as many; from a single one those of
+    the others are derived: PORT, PORT+1, ... and x.sock, x-1.sock, ...; port 0 lets each take a free one.
+    Raises ConfigError as `listen_addresses` does, for any other number of addresses and for what cannot be derived.
+    """
+    addresses = listen_addresses(listen, insecure=insecure, path=path)
+    if workers == 1:
+        return (addresses,)
+    if len(addresses) == workers:
+        return tuple((address,) for address in addresses)
+    if len(addresses) > 1:
+        raise ConfigError(
+            path,
+            f"has {len(addresses)} addresses for {workers} workers: write one for each worker, or a single one from "
+            "which theirs are derived",
+        )
+    return tuple((_derived(addresses[0], number, path),) for number in range(workers))
+
+
+def _derived(address: Address, number: int, path: str) -> Address:
+    """The address of worker `number`, from that of worker 0, which keeps it."""
+    if number == 0:
+        return address
+    if isinstance(address, UnixAddress):
+        suffix = PurePosixPath(address.path).suffix
+        return _unix(f"unix:{address.path.removesuffix(suffix)}-{number}{suffix}", path)
+    if address.port == 0:
+        return address
+    if address.port + number > PORT_MAX:
+        raise ConfigError(
+            path,
+            f"{str(address)!r} leaves no port for worker {number}: choose a lower one, or write one for each worker",
+        )
+    return TcpAddress(address.host, address.port + number)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from ai_cache_extproc.config.fields import advice, dotted, holds_secret, untagged
+from ai_cache_extproc.config.fields import Sections, advice, dotted, holds_secret, untagged
+from ai_cache_extproc.config.model import Config
 from ai_cache_extproc.config.section import FieldFaults, Location
 from ai_cache_extproc.errors import ConfigError
 
@@ -17,16 +18,17 @@ VALUE_CHARS_MAX = 60
 SourceOf = Callable[[Location], str | None]
 
 _SENTENCES: Mapping[str, str] = {
-    "greater_than": "must be more than {gt:g}",
-    "greater_than_equal": "must be at least {ge:g}",
-    "less_than": "must be below {lt:g}",
-    "less_than_equal": "must be at most {le:g}",
+    "greater_than": "must be more than {gt:.15g}",
+    "greater_than_equal": "must be at least {ge:.15g}",
+    "less_than": "must be below {lt:.15g}",
+    "less_than_equal": "must be at most {le:.15g}",
     "finite_number": "must be a finite number",
     "literal_error": "must be {expected}",
     "string_pattern_mismatch": "must match {pattern}",
     "missing": "is missing",
     "too_short": "needs at least {min_length}",
     "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
 }
 _TYPES: tuple[tuple[str, str], ...] = (
     ("int_", "must be a whole number"),
@@ -40,20 +42,22 @@ _TYPES: tuple[tuple[str, str], ...] = (
 )
 
 
-def faults_of(error: ValidationError, source_of: SourceOf) -> Iterator[ConfigError]:
-    """One ConfigError for each thing that pydantic, or a validator of ours, refused."""
+def faults_of(error: ValidationError, source_of: SourceOf, root: Sections = (Config,)) -> Iterator[ConfigError]:
+    """One ConfigError for each thing that pydantic, or a validator of ours, refused. root: what was validated."""
     for detail in error.errors(include_url=False):
         cause = detail.get("ctx", {}).get("error")
         if isinstance(cause, FieldFaults):
-            for location, reason in cause.faults:
+            section, _ = untagged(detail["loc"], root)
+            for within, reason in cause.faults:
+                location = (*section, *within)
                 yield ConfigError(dotted(location), reason, source=source_of(location))
         else:
-            location, reason = _explained(detail)
+            location, reason = _explained(detail, root)
             yield ConfigError(dotted(location), reason, source=source_of(location))
 
 
-def _explained(detail: ErrorDetails) -> tuple[Location, str]:
-    location, holders = untagged(detail["loc"])
+def _explained(detail: ErrorDetails, root: Sections) -> tuple[Location, str]:
+    location, holders = untagged(detail["loc"], root)
     name = next((step for step in reversed(location) if isinstance(step, str)), "")
     kind = detail["type"]
     if kind == "extra_forbidden":

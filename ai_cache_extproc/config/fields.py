@@ -24,11 +24,11 @@ def dotted(location: Location) -> str:
     return text
 
 
-def untagged(location: Location) -> tuple[Location, Sections]:
+def untagged(location: Location, root: Sections = (Config,)) -> tuple[Location, Sections]:
     """A location as pydantic gives it, without the `type` words between, and the sections that hold its last step."""
     steps: list[str | int] = []
     holders: Sections = ()
-    sections: Sections = (Config,)
+    sections = root
     for step in location:
         chosen = tuple(section for section in sections if _type_of(section) == step)
         if chosen:

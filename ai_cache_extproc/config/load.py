@@ -10,38 +10,58 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from ai_cache_extproc.config.document import Document, read_document
 from ai_cache_extproc.config.environment import Overrides, merged, read_environment
 from ai_cache_extproc.config.faults import faults_of
-from ai_cache_extproc.config.model import Config, check_key
+from ai_cache_extproc.config.higress import SCOPE_VARIABLE, Translation, is_higress, translate
+from ai_cache_extproc.config.higress_notes import Note
+from ai_cache_extproc.config.higress_services import HOST_FLAG, HOSTS_VARIABLE, read_hosts
+from ai_cache_extproc.config.model import Config
 from ai_cache_extproc.config.rules import CREDENTIAL_HEADERS, Rule
+from ai_cache_extproc.config.secrets import with_secrets
 from ai_cache_extproc.config.section import Location, refusal
-from ai_cache_extproc.errors import ConfigError
+from ai_cache_extproc.errors import ConfigError, ConfigFaults
 
-EMBEDDED: Mapping[str, object] = MappingProxyType(
+SHIPPED: Mapping[str, object] = MappingProxyType(
     {
-        # As the shipped envoy.yaml has them.
         "envoy": {"message_timeout_ms": 500, "max_message_timeout_ms": 10_000},
         "lookup": {"flight_wait_ms": 5000},
-        "rules": [{"name": "default", "anonymous": "shared"}],
     }
 )
+"""What the shipped envoy.yaml says; a document of Higress says nothing of it."""
+EMBEDDED: Mapping[str, object] = MappingProxyType({**SHIPPED, "rules": [{"name": "default", "anonymous": "shared"}]})
 """What holds without a document, or with an empty one."""
+HOSTS = "hosts"
+"""The one flag that is no setting: where the services of a Higress document are, as `--host` says it."""
 
-SECRET_BYTES_MAX = 64 * 1024
 MASK = "**********"
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration and where it came from. embedded: no document said anything, so EMBEDDED holds."""
+    """A configuration and where it came from. embedded: no document said anything, so EMBEDDED holds.
+
+    translation: what was made of a document that is not ours.
+    """
 
     config: Config
     path: Path | None
     embedded: bool
+    translation: Translation | None = None
+
+    @property
+    def dialect(self) -> Literal["native", "higress"]:
+        """Whose form of document it is."""
+        return "native" if self.translation is None else "higress"
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What a foreign document says without effect, or with another one than it seems."""
+        return () if self.translation is None else self.translation.notes
 
 
 def load(
@@ -50,27 +70,32 @@ def load(
     environ: Mapping[str, str] = os.environ,
     flags: Mapping[str, object] = MappingProxyType({}),
 ) -> Loaded:
-    """Read and check a configuration; `identity.key` holds the content of `key_file` afterwards.
+    """Read and check a configuration; secrets named by file are read.
 
-    flags: dotted field paths (`store.path`) and their values. Raises ConfigError for one fault, ConfigFaults for several.
+    flags: dotted field paths (`store.path`) and their values, and HOSTS with its words. Raises ConfigError for one fault,
+    ConfigFaults for several.
     """
     document = Document("", {}, None) if path is None else read_document(path)
     embedded = not document.values
     environment = read_environment(environ)
-    flagged = _read_flags(flags)
+    flagged = _read_flags({name: value for name, value in flags.items() if name != HOSTS})
 
     def source_of(location: Location) -> str | None:
         return flagged.source_of(location) or environment.source_of(location) or document.source_of(location) or None
 
-    values = merged(EMBEDDED if embedded else document.values, environment.values)
-    values = merged(values, flagged.values)
+    try:
+        translation = _translated(document, environ, flags.get(HOSTS, ()))
+    except (ConfigError, ConfigFaults) as error:
+        raise refusal((*environment.faults, *error.faults)) from None
+    below = document.values if translation is None else translation.values
+    values = merged(merged(EMBEDDED if embedded else below, environment.values), flagged.values)
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
         raise refusal((*environment.faults, *faults_of(error, source_of))) from None
     if environment.faults:
         raise refusal(environment.faults)
-    return Loaded(_with_key(config, source_of(("identity", "key_file"))), path, embedded)
+    return Loaded(with_secrets(config, source_of), path, embedded, translation)
 
 
 def redacted(config: Config) -> dict[str, object]:
@@ -87,6 +112,18 @@ def json_schema() -> dict[str, object]:
         **Config.model_json_schema(),
         "title": "aicache configuration",
     }
+
+
+def _translated(document: Document, environ: Mapping[str, str], told: object) -> Translation | None:
+    """The document in native values, None where they are native. told: the words of `--host`."""
+    assert isinstance(told, tuple | list)
+    if is_higress(document.values):
+        hosts = read_hosts(told, environ.get(HOSTS_VARIABLE, ""))
+        return translate(document, base=SHIPPED, hosts=hosts, scope=environ.get(SCOPE_VARIABLE))
+    if told:
+        reason = "tells where services of a Higress document are, and there is no such document; leave it out"
+        raise ConfigError("", reason, source=HOST_FLAG)
+    return None
 
 
 def _redacted_rule(rule: Rule) -> dict[str, object]:
@@ -109,26 +146,3 @@ def _read_flags(flags: Mapping[str, object]) -> Overrides:
         values = merged(values, nested)
         names[location] = f"--{location[-1].replace('_', '-')}"
     return Overrides(values, names)
-
-
-def _with_key(config: Config, source: str | None) -> Config:
-    """The same configuration with the key out of `identity.key_file`, if it has one."""
-    file = config.identity.key_file
-    if file is None:
-        return config
-
-    def refused(reason: str) -> ConfigError:
-        return ConfigError("identity.key_file", f'"{file}" {reason}', source=source)
-
-    try:
-        with file.open("rb") as opened:
-            key = opened.read(SECRET_BYTES_MAX).decode().strip()
-        check_key(key)
-    except OSError as error:
-        raise refused(f"cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise refused("is not text; `openssl rand -hex 32` makes a good key") from None
-    except ValueError as error:
-        raise refused(str(error)) from None
-    identity = config.identity.model_copy(update={"key": SecretStr(key)})
-    return config.model_copy(update={"identity": identity})

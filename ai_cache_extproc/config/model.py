@@ -9,28 +9,49 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SecretStr, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
-from ai_cache_extproc.config.addresses import listen_addresses, parse_address
+from ai_cache_extproc.config.addresses import Address as Endpoint
+from ai_cache_extproc.config.addresses import parse_address, worker_addresses
+from ai_cache_extproc.config.encryption import Encryption, EncryptionKey
 from ai_cache_extproc.config.rules import (
     CREDENTIAL_HEADERS,
     CREDENTIAL_PARAMETERS,
     Fingerprint,
     Match,
+    Pin,
+    Replaying,
     Rule,
+    Sampling,
     Scope,
     name_faults,
 )
 from ai_cache_extproc.config.section import Fault, FieldFaults, Section
+from ai_cache_extproc.config.stores import MemoryStore, RedisStore, RedisTls, Sentinel, SqliteStore, Store
+from ai_cache_extproc.config.template import HigressValues, Template
 from ai_cache_extproc.errors import ConfigError
 
 # The parts that stand in a file of their own belong to the document as much as the rest.
-__all__ = ["Config", "Envoy", "Store", "SqliteStore", "MemoryStore", "Near", "Lookup", "Limits", "WriteQueue"]
-__all__ += ["IdentityKey", "Drain", "Log", "Rule", "Match", "Scope", "Fingerprint", "Section"]
-__all__ += ["CREDENTIAL_HEADERS", "CREDENTIAL_PARAMETERS"]
+__all__ = ["Config", "Envoy", "Store", "SqliteStore", "MemoryStore", "RedisStore", "RedisTls", "Sentinel", "Near"]
+__all__ += ["Lookup", "Limits", "WriteQueue", "IdentityKey", "Encryption", "EncryptionKey", "Drain", "Log"]
+__all__ += [
+    "Rule",
+    "Match",
+    "Pin",
+    "Replaying",
+    "Sampling",
+    "Scope",
+    "Fingerprint",
+    "Template",
+    "HigressValues",
+    "Section",
+    "CREDENTIAL_HEADERS",
+    "CREDENTIAL_PARAMETERS",
+]
 
 MIB = 1024 * 1024
+WORKERS_MAX = 64
 KEY_CHARS_MIN = 32
 """An identity key shorter than its digest would be the weakest part."""
 
@@ -58,36 +79,6 @@ class Envoy(Section):
     """`message_timeout` of the ext_proc filter. Envoy's own default is 200."""
     max_message_timeout_ms: int = Field(0, ge=0)
     """`max_message_timeout` of the filter: how far one wait may be extended. 0 means not at all."""
-
-
-class MemoryStore(Section):
-    """Entries live as long as the process."""
-
-    type: Literal["memory"]
-    bytes_max: int = Field(256 * MIB, ge=MIB)
-
-
-class SqliteStore(Section):
-    """Entries live in one file (the embedded default)."""
-
-    type: Literal["sqlite"] = "sqlite"
-    path: Path | None = None
-    """The database file; by default `aicache/cache.db` under `$XDG_STATE_HOME`."""
-    bytes_max: int = Field(1024 * MIB, ge=MIB)
-    """How large the file's content may grow; the oldest entries make room."""
-
-
-def _store_type(value: object) -> object:
-    """The type may be left out for the default; what is no mapping at all is refused by it too."""
-    if isinstance(value, dict):
-        return str(value.get("type", "sqlite"))
-    return getattr(value, "type", "sqlite")
-
-
-Store = Annotated[
-    Annotated[SqliteStore, Tag("sqlite")] | Annotated[MemoryStore, Tag("memory")],
-    Discriminator(_store_type),
-]
 
 
 class Near(Section):
@@ -189,6 +180,8 @@ class Config(Section):
 
     listen: Annotated[tuple[Address, ...], BeforeValidator(_several)] = ("127.0.0.1:50051",)
     """Where Envoy connects: `HOST:PORT` or `unix:PATH`."""
+    workers: int = Field(1, ge=1, le=WORKERS_MAX)
+    """Processes that serve, each on an address of its own: as many as `listen` has, or derived from its only one."""
     insecure_listen: bool = False
     """Allow a `listen` address beyond loopback; anyone who reaches it can read and fill the cache."""
     admin: Address | None = "127.0.0.1:9901"
@@ -202,6 +195,7 @@ class Config(Section):
     limits: Limits = Limits()
     write_queue: WriteQueue = WriteQueue()
     identity: IdentityKey = IdentityKey()
+    encryption: Encryption = Encryption()
     key_prefix: str = Field("aicache:", pattern=r"^[\x21-\x7e]{0,64}$")
     """Put before every key in the store."""
     drain: Drain = Drain()
@@ -209,10 +203,18 @@ class Config(Section):
     rules: tuple[Rule, ...] = (Rule(),)
     """The first rule that matches applies; without `rules`, one default rule applies to everything."""
 
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """What the keys of all entries begin with; none of them begins with another."""
+        every = {self.key_prefix, *(rule.higress.key_prefix for rule in self.rules if rule.higress is not None)}
+        return tuple(
+            sorted(prefix for prefix in every if not any(prefix.startswith(each) for each in every - {prefix}))
+        )
+
     @model_validator(mode="after")
     def _whole(self) -> Config:
         faults = (
-            *_listen_faults(self.listen, insecure=self.insecure_listen),
+            *_listen_faults(self.listen, self.workers, insecure=self.insecure_listen),
             *_budget_faults(self.lookup, self.envoy),
             *name_faults(self.rules),
         )
@@ -220,10 +222,15 @@ class Config(Section):
             raise FieldFaults(faults)
         return self
 
+    @property
+    def endpoints(self) -> tuple[tuple[Endpoint, ...], ...]:
+        """What each worker process listens on, worker 0 first."""
+        return worker_addresses(self.listen, self.workers, insecure=self.insecure_listen)
 
-def _listen_faults(listen: tuple[str, ...], *, insecure: bool) -> Iterator[Fault]:
+
+def _listen_faults(listen: tuple[str, ...], workers: int, *, insecure: bool) -> Iterator[Fault]:
     try:
-        listen_addresses(listen, insecure=insecure)
+        worker_addresses(listen, workers, insecure=insecure)
     except ConfigError as error:
         yield ("listen",), error.reason
 

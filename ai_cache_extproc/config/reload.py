@@ -65,6 +65,11 @@ class Reloader:
         self._poked = False
         self._seen = _signature(path)
 
+    @property
+    def embedded(self) -> bool:
+        """Whether the document in effect says nothing."""
+        return self._embedded
+
     def poke(self) -> None:
         """Read the document again, changed or not (SIGHUP); done within LOOK_MS."""
         self._poked = True

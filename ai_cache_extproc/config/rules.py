@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ai_cache_extproc.config.section import Fault, Section
+from ai_cache_extproc.config.section import Fault, FieldFaults, Section
+from ai_cache_extproc.config.template import HigressValues, Template
 
 CREDENTIAL_HEADERS = (
     "authorization",
@@ -21,6 +22,9 @@ CREDENTIAL_HEADERS = (
     "x-forwarded-client-cert",
 )
 CREDENTIAL_PARAMETERS = ("key",)
+TTL_S_MAX = 86_400
+HIGRESS_TTL_S_MAX = 2**31 - 1
+"""A foreign document may say any `cacheTTL`; its entries must live as long here as there."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 """RFC 9110, 5.6.2, in lower case."""
@@ -57,6 +61,8 @@ class Match(Section):
 
     routes: tuple[Pattern, ...] = ()
     """Envoy route names (`xds.route_name`)."""
+    clusters: tuple[Pattern, ...] = ()
+    """Envoy cluster names (`xds.cluster_name`): the upstream service that the route chose."""
     hosts: tuple[Pattern, ...] = ()
     """Values of `:authority`, in any case; a pattern without a port matches any port."""
     paths: tuple[Annotated[Pattern, AfterValidator(_path_pattern)], ...] = ()
@@ -83,6 +89,38 @@ class Fingerprint(Section):
     """Top-level fields of the body that do not change the answer (`metadata`, `prompt_cache_key`)."""
 
 
+class Pin(Section):
+    """Where answers must come from to be kept: what a gateway's fallback answered is no answer to this question later."""
+
+    clusters: tuple[Pattern, ...] = ()
+    """Envoy cluster names (`xds.cluster_name`) of the upstream that answered, `*` for any run of characters."""
+    models: tuple[Pattern, ...] = ()
+    """The model that the answer itself names, in the same way."""
+
+
+class Sampling(Section):
+    """Which questions are worth an answer that comes again; by default all of them."""
+
+    temperature_max: float | None = Field(None, ge=0, le=2)
+    """Questions at a higher temperature are bypassed. One that names none has 1, as the APIs say."""
+    seed: bool = True
+    """Whether a question with a seed is kept at any temperature."""
+
+
+class Replaying(Section):
+    """What an answer from the cache looks like. By default it is the upstream's own, every field of it."""
+
+    cross_mode: bool = True
+    """Whether an answer that came as JSON may be given as a stream, and the other way round."""
+    usage: Literal["original", "zero"] = "original"
+    """`zero`: token counts are 0, for clients that are billed by them."""
+    ids: Literal["original", "fresh"] = "original"
+    """`fresh`: the answer's id and time of creation are new ones."""
+
+
+AS_IT_CAME = Replaying()
+
+
 class Rule(Section):
     """How matching exchanges are cached. The first rule that matches applies."""
 
@@ -91,18 +129,47 @@ class Rule(Section):
     match: Match = Match()
     enabled: bool = True
     """false: matching requests are bypassed."""
-    ttl_s: float = Field(3600, gt=0, le=86_400)
-    """How long an answer may be served."""
+    ttl_s: Annotated[float, Field(gt=0, le=HIGRESS_TTL_S_MAX)] | None = 3600
+    """How long an answer may be served: a day (86400) at most. With `higress` longer, or null for ever."""
     ttl_jitter: float = Field(0.1, ge=0, le=0.5)
     """The lifetime of each entry is shortened by a random part of this, so that entries do not expire together."""
+    early_refresh: float = Field(1.0, ge=0, le=10)
+    """How eagerly one request goes upstream ahead of an entry's expiry (XFetch's beta), while all others still hit. 0: never."""
+    stale_if_error_s: float = Field(0, ge=0, le=86_400)
+    """How long past its lifetime an answer may be served where the upstream answers 5xx or 429 (RFC 5861)."""
     anonymous: Literal["bypass", "shared"] = "bypass"
     """Requests without any credential: `bypass` them, or let them all share one scope."""
     scope: Scope = Scope()
     fingerprint: Fingerprint = Fingerprint()
     keep_tool_calls: bool = True
     """Keep answers that call tools (for the exact same question only)."""
-    ignore_upstream_cache_control: bool = False
-    """Keep answers in spite of the upstream's `Cache-Control` and `Set-Cookie`, which LLM hosts send by habit."""
+    ignore_upstream_cache_control: bool | None = None
+    """Keep answers in spite of the upstream's `Cache-Control` and `Set-Cookie`. LLM hosts send them by habit, so without a
+    word it is true for the LLM APIs that are built in, and false for those that a `template` describes."""
+    sampling: Sampling = Sampling()
+
+    pin: Pin = Pin()
+    replay: Replaying = AS_IT_CAME
+    template: Template | None = None
+    """For JSON APIs that are not built in: every JSON request that the rule matches is one, whatever its path."""
+    higress: HigressValues | None = None
+    """Keep entries as Higress' ai-cache does. Needs `template`."""
+
+    @property
+    def overrules_upstream(self) -> bool:
+        """Whether the upstream's `Cache-Control` and `Set-Cookie` are passed over."""
+        asked = self.ignore_upstream_cache_control
+        return self.template is None if asked is None else asked
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Rule:
+        if self.higress is not None and self.template is None:
+            raise ValueError("has `higress` without `template`; only the text of a template can be kept in that form")
+        if self.ttl_s is None and self.higress is None:
+            raise ValueError("has `ttl_s: null`, which only `higress` allows; write how many seconds answers may live")
+        if self.higress is None and self.ttl_s is not None and self.ttl_s > TTL_S_MAX:
+            raise FieldFaults(((("ttl_s",), f"must be at most {TTL_S_MAX}, not {self.ttl_s:.15g}"),))
+        return self
 
     @model_validator(mode="after")
     def _reachable(self) -> Rule:
@@ -127,6 +194,12 @@ def name_faults(rules: tuple[Rule, ...]) -> Iterator[Fault]:
 def widenings(rules: tuple[Rule, ...]) -> Iterator[str]:
     """A sentence for each rule that shares answers more widely than credentials do; to be logged at start."""
     for rule in rules:
+        if rule.higress is not None and rule.higress.share == "everyone":
+            yield (
+                f'rule "{rule.name}": all callers share one key space without tenant or model, as in Higress; '
+                "`scope: credential` gives each caller their own"
+            )
+            continue
         if rule.anonymous == "shared":
             yield f'rule "{rule.name}": all requests without a credential share one scope'
         lacking = [name for name in CREDENTIAL_HEADERS if name not in rule.scope.credentials]

@@ -26,7 +26,7 @@ Fault = tuple[Location, str]
 
 
 class FieldFaults(ValueError):
-    """Faults that a validator of the whole document found in its fields."""
+    """Faults that a validator of a whole section found in its fields; locations are within the section."""
 
     def __init__(self, faults: tuple[Fault, ...]) -> None:
         self.faults = faults

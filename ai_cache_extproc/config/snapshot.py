@@ -15,6 +15,7 @@ class _Matcher:
     """A rule's `match`, compiled; an empty part matches everything."""
 
     routes: AnyOf
+    clusters: AnyOf
     hosts: Hosts
     paths: AnyOf
     headers: tuple[tuple[str, Wildcard], ...]
@@ -23,6 +24,7 @@ class _Matcher:
     def of(cls, match: Match) -> _Matcher:
         return cls(
             AnyOf.of(match.routes),
+            AnyOf.of(match.clusters),
             Hosts.of(match.hosts),
             AnyOf.of(match.paths),
             tuple((name, Wildcard.of(pattern)) for name, pattern in match.headers.items()),
@@ -31,6 +33,7 @@ class _Matcher:
     def matches(self, head: RequestHead) -> bool:
         return (
             (self.routes.empty or self.routes.matches(head.route))
+            and (self.clusters.empty or self.clusters.matches(head.cluster))
             and (self.hosts.empty or self.hosts.matches(head.authority))
             and (self.paths.empty or self.paths.matches(head.path.partition("?")[0]))
             and all(

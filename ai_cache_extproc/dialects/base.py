@@ -1,11 +1,12 @@
-"""What the cache needs to know of one LLM API: read a question, capture an answer, judge it, replay it."""
+"""What the cache needs to know of one LLM API: read a question, capture an answer, settle it, replay it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from ai_cache_extproc.model import Captured, Mode, Question, Replay, ResponseHead
+from ai_cache_extproc.config.rules import AS_IT_CAME, Replaying
+from ai_cache_extproc.model import Captured, Mode, Question, Replay, RequestHead, ResponseHead
 
 
 class Capture(Protocol):
@@ -36,21 +37,45 @@ class Dialect(Protocol):
     answer_headers: tuple[str, ...]
     """Request headers that change the answer: part of every fingerprint."""
 
-    def read(self, body: Mapping[str, object]) -> Question:
-        """Read a question. Raises DialectError with the bypass word."""
+    def read(self, body: Mapping[str, object], *, raw: bytes, head: RequestHead) -> Question:
+        """Read a question from a parsed body. Raises DialectError with the bypass word.
+
+        raw: the body as it came.
+        """
         ...
 
-    def capture(self, head: ResponseHead) -> Capture:
-        """Begin collecting. Raises DialectError(CONTENT_TYPE) for what is neither JSON nor an event stream."""
+    def target(self, path: str) -> str:
+        """The whole `:path` as it tells questions apart: without what only says how the answer is to travel."""
         ...
 
-    def judge(self, question: Question, mode: Mode, body: bytes, *, tool_calls: bool) -> None:
-        """Return if this whole answer may be kept; raises DialectError with the reason word.
+    def capture(self, question: Question, head: ResponseHead) -> Capture:
+        """Begin collecting. Raises DialectError(CONTENT_TYPE) for what no answer of this API looks like."""
+        ...
+
+    def settle(self, question: Question, captured: Captured, *, tool_calls: bool) -> Captured:
+        """What to keep of a whole answer; raises DialectError with the reason word if nothing.
 
         tool_calls: whether answers with tool calls may be kept.
         """
         ...
 
-    def replay(self, question: Question, captures: Sequence[Captured]) -> Replay | None:
+    def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:
         """Answer in the asked mode from fresh captures (at least one); None if a field would be lacking."""
+        ...
+
+
+@runtime_checkable
+class BatchDialect(Protocol):
+    """A Dialect whose questions may hold several that could be asked alone."""
+
+    def items(self, question: Question) -> tuple[Question, ...]:
+        """The questions in it, in order; none where it is one question."""
+        ...
+
+    def split(self, question: Question, captured: Captured) -> tuple[Captured, ...]:
+        """A whole answer as one answer for each item, in order. Raises DialectError."""
+        ...
+
+    def join(self, captures: Sequence[Captured]) -> Captured | None:
+        """The answers of the items as one answer; None where they do not go together."""
         ...

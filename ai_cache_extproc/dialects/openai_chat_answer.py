@@ -60,6 +60,14 @@ def not_understood(detail: str) -> DialectError:
     return DialectError(Reason.ANSWER_NOT_UNDERSTOOD, detail)
 
 
+def dumped(value: Mapping[str, object]) -> bytes:
+    """The JSON of an answer or a chunk. Raises DialectError(ANSWER_NOT_UNDERSTOOD) for one that orjson cannot write."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError as error:
+        raise not_understood("nested too deep") from error
+
+
 def _parsed(payload: bytes, what: str) -> dict[str, object]:
     try:
         value: object = orjson.loads(payload)

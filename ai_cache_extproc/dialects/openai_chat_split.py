@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import orjson
-
 from ai_cache_extproc.dialects.framing import sse
-from ai_cache_extproc.dialects.openai_chat_answer import END_EVENT, choices_of, index_of, is_empty, not_understood
+from ai_cache_extproc.dialects.openai_chat_answer import (
+    END_EVENT,
+    choices_of,
+    dumped,
+    index_of,
+    is_empty,
+    not_understood,
+)
 
 Members = dict[str, object]
 
@@ -32,10 +37,7 @@ def split(answer: Mapping[str, object], usage_chunk: bool) -> bytes:
     usage = answer.get("usage")
     if usage_chunk and not isinstance(usage, dict):
         raise not_understood("there is no usage")
-    try:
-        frames = [sse.encode(orjson.dumps(chunk)) for chunk in _chunks(answer, usage_chunk)]
-    except orjson.JSONEncodeError as error:
-        raise not_understood("nested too deep") from error
+    frames = [sse.encode(dumped(chunk)) for chunk in _chunks(answer, usage_chunk)]
     return b"".join((*frames, sse.encode(END_EVENT.value)))
 
 
@@ -84,7 +86,7 @@ def _deltas(message: Members) -> Iterator[Members]:
     for name in sorted(said, key=lambda name: name not in _REASONING):
         value = message[name]
         if name in _TEXTS and isinstance(value, str):
-            for text in _pieces_of_text(value):
+            for text in pieces_of_text(value):
                 yield {name: text}
         elif name == "tool_calls":
             for call in _pieces_of_calls(value):
@@ -120,11 +122,12 @@ def _pieces_of_member(members: Members, text: str) -> Iterator[Members]:
         yield members
         return
     yield members | {text: ""}
-    for piece in _pieces_of_text(value):
+    for piece in pieces_of_text(value):
         yield {text: piece}
 
 
-def _pieces_of_text(text: str) -> Iterator[str]:
+def pieces_of_text(text: str) -> Iterator[str]:
+    """A text in pieces that fit a line; none if it is empty."""
     for start in range(0, len(text), _PIECE_CHARS):
         yield text[start : start + _PIECE_CHARS]
 

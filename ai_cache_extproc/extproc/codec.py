@@ -40,6 +40,7 @@ from ai_cache_extproc.model import RequestHead, ResponseHead
 METADATA_NAMESPACE = "ai_cache"
 ATTRIBUTES_NAMESPACE = "envoy.filters.http.ext_proc"
 ROUTE_ATTRIBUTE = "xds.route_name"
+CLUSTER_ATTRIBUTE = "xds.cluster_name"
 
 _SEND = wire.ProcessingMode.SEND
 _SKIP = wire.ProcessingMode.SKIP
@@ -88,7 +89,7 @@ def _decode(message: bytes) -> Event | None:
         case "request_body":
             return RequestBody(request.request_body.body, request.request_body.end_of_stream)
         case "response_headers":
-            return _response_headers(request.response_headers)
+            return _response_headers(request)
         case "request_trailers":
             return RequestTrailers()
         case "response_trailers":
@@ -109,7 +110,8 @@ def _request_headers(request: wire.ProcessingRequest) -> RequestHeaders:
         path=pseudo.get(":path", ""),
         authority=pseudo.get(":authority", ""),
         headers=fields,
-        route=_route(request),
+        route=_attribute(request, ROUTE_ATTRIBUTE),
+        cluster=_attribute(request, CLUSTER_ATTRIBUTE),
     )
     configured = None
     if request.HasField("protocol_config"):
@@ -118,12 +120,14 @@ def _request_headers(request: wire.ProcessingRequest) -> RequestHeaders:
     return RequestHeaders(head, request.request_headers.end_of_stream, configured)
 
 
-def _response_headers(message: wire.HttpHeaders) -> ResponseHeaders:
+def _response_headers(request: wire.ProcessingRequest) -> ResponseHeaders:
+    message = request.response_headers
     pseudo, fields = _fields(message.headers)
     status = pseudo.get(":status", "")
     # Anything but three digits is a status that no answer is kept for.
     known = len(status) == 3 and status.isascii() and status.isdigit()
-    return ResponseHeaders(ResponseHead(int(status) if known else 0, fields), message.end_of_stream)
+    head = ResponseHead(int(status) if known else 0, fields, _attribute(request, CLUSTER_ATTRIBUTE))
+    return ResponseHeaders(head, message.end_of_stream)
 
 
 def _fields(header_map: wire.HeaderMap) -> tuple[dict[str, str], dict[str, str]]:
@@ -142,9 +146,9 @@ def _fields(header_map: wire.HeaderMap) -> tuple[dict[str, str], dict[str, str]]
     return pseudo, fields
 
 
-def _route(request: wire.ProcessingRequest) -> str:
+def _attribute(request: wire.ProcessingRequest, name: str) -> str:
     # A missing key of a protobuf map reads as an empty message.
-    return request.attributes[ATTRIBUTES_NAMESPACE].fields[ROUTE_ATTRIBUTE].string_value
+    return request.attributes[ATTRIBUTES_NAMESPACE].fields[name].string_value
 
 
 @lru_cache(maxsize=64)

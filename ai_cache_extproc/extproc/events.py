@@ -164,4 +164,4 @@ class Pending:
     """The reply takes a lookup. `first` is sent before `finish` is awaited."""
 
     first: ExtendTimeout | None
-    finish: Callable[[], Awaitable[Reply]]
+    finish: Callable[[], Awaitable[Reply | Pending]]

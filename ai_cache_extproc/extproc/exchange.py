@@ -5,29 +5,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 from typing import assert_never
 
 import structlog
 
 from ai_cache_extproc.cache.admission import Admitted, admit
-from ai_cache_extproc.cache.collection import CaptureBudget, Collection
-from ai_cache_extproc.cache.flights import Seat, Turn
-from ai_cache_extproc.cache.gates import refusal
-from ai_cache_extproc.cache.pipeline import Pipeline, flight_wait_s
+from ai_cache_extproc.cache.collection import Collection
+from ai_cache_extproc.cache.flights import Turn
+from ai_cache_extproc.cache.gates import is_upstream_error, refusal
 from ai_cache_extproc.cache.understanding import understand
 from ai_cache_extproc.config.snapshot import Snapshot
-from ai_cache_extproc.dialects import Dialects
 from ai_cache_extproc.errors import DialectError
-from ai_cache_extproc.extproc import headers, modes
+from ai_cache_extproc.extproc import modes, replies
+from ai_cache_extproc.extproc.asking import Asking
 from ai_cache_extproc.extproc.events import (
     ConfiguredModes,
-    Continue,
     Echo,
     Event,
-    ExtendTimeout,
-    Immediate,
     Modes,
     Part,
     Pending,
@@ -39,30 +34,16 @@ from ai_cache_extproc.extproc.events import (
     ResponseTrailers,
 )
 from ai_cache_extproc.extproc.phases import Phase, allowed, step
+from ai_cache_extproc.extproc.replies import ACKS
+from ai_cache_extproc.extproc.services import Services
 from ai_cache_extproc.extproc.situations import Capturing, Done, Forwarded, Opened, Passing, Reading, Situation
 from ai_cache_extproc.extproc.story import Story
-from ai_cache_extproc.model import Bypass, Hit, Identity, Miss, Question, Reason
-from ai_cache_extproc.telemetry.metrics import Metrics
+from ai_cache_extproc.model import Bypass, Hit, Miss, Question, Reason
 
 log = structlog.get_logger()
 
-_ACKS = {part: Continue(part) for part in Part}
-_HIT_DETAILS = "ai-cache.hit"
-
 # Reasons that may be gone with the next answer: nobody is told not to wait for it.
 _PASSING_REASONS = frozenset({Reason.STATUS, Reason.CAPTURE_BUDGET, Reason.QUEUE_FULL})
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What every exchange of a process shares. monotonic: seconds. told: static modes already logged."""
-
-    dialects: Dialects
-    pipeline: Pipeline
-    budget: CaptureBudget
-    metrics: Metrics
-    monotonic: Callable[[], float]
-    told: set[str] = field(default_factory=set)
 
 
 class Exchange:
@@ -156,7 +137,7 @@ class Exchange:
         if not event.end_of_stream:
             if modes.arrives_in_chunks(self._configured):
                 self._move(event.part, Phase.READING, reading)
-                return _ACKS[event.part]
+                return ACKS[event.part]
             return self._bypass(event, Bypass(Reason.PARTIAL_BODY))
         admitted = reading.admitted
         try:
@@ -171,58 +152,34 @@ class Exchange:
         if admitted.refresh:
             return self._forward(event, question, admitted, Miss(identity))
         hit = self._services.pipeline.near(admitted, question, identity)
-        if hit is not None:
+        if hit is not None and not hit.due:
             return self._answer(event, hit)
-        return self._look_up(reading, event, question, identity)
+        conclude = partial(self._conclude, event, admitted, question)
+        asking = Asking(self._snapshot.config, self._services, self._story, reading, question, conclude=conclude)
+        return asking.look_up(identity) if hit is None else asking.go_ahead(hit)
 
-    def _look_up(self, reading: Reading, event: RequestBody, question: Question, identity: Identity) -> Pending:
-        admitted, pipeline, budget = reading.admitted, self._services.pipeline, self._snapshot.config.lookup
-        turn = reading.turn = pipeline.join(identity)
-
-        async def finish() -> Reply:
-            started = self._services.monotonic()
-            outcome = await pipeline.lookup(admitted, question, identity, turn, budget=budget)
-            self._story.lookup_ms = (self._services.monotonic() - started) * 1000
-            reading.turn = None
-            match outcome:
-                case Hit():
-                    return self._answer(event, outcome)
-                case Miss():
-                    return self._forward(event, question, admitted, outcome)
-                case Bypass():
-                    return self._bypass(event, outcome)
-                case _:
-                    assert_never(outcome)
-
-        return Pending(self._extension(turn, question), finish)
-
-    def _extension(self, turn: Turn, question: Question) -> ExtendTimeout | None:
-        """More time from Envoy, where this wait may outlast its message timeout."""
-        config = self._snapshot.config
-        if not isinstance(turn, Seat):
-            return None
-        wait_ms = int(flight_wait_s(config.lookup, question) * 1000) + config.lookup.deadline_ms
-        if wait_ms < config.envoy.message_timeout_ms:
-            return None
-        # Half of Envoy's own timeout covers the way of the reply.
-        wait_ms += config.envoy.message_timeout_ms // 2
-        return ExtendTimeout(min(wait_ms, config.envoy.max_message_timeout_ms))
+    def _conclude(
+        self, event: RequestBody, admitted: Admitted, question: Question, outcome: Hit | Miss | Bypass
+    ) -> Reply:
+        match outcome:
+            case Hit():
+                return self._answer(event, outcome)
+            case Miss():
+                return self._forward(event, question, admitted, outcome)
+            case Bypass():
+                return self._bypass(event, outcome)
+            case _:
+                assert_never(outcome)
 
     def _answer(self, event: RequestBody, hit: Hit) -> Reply:
         self._story.hit(hit)
         self._move(event.part, Phase.ANSWERED, Done())
-        return Immediate(
-            status=200,
-            headers=headers.hit_headers(hit),
-            body=hit.replay.body,
-            details=_HIT_DETAILS,
-            metadata=headers.hit_metadata(hit, self._story.rule),
-        )
+        return replies.hit(hit, self._story.rule)
 
     def _forward(self, event: RequestBody, question: Question, admitted: Admitted, miss: Miss) -> Reply:
         self._story.miss(miss)
         self._move(event.part, Phase.FORWARDED, Forwarded(admitted, question, miss, self._services.monotonic()))
-        return _ACKS[event.part]
+        return ACKS[event.part]
 
     def _bypass(self, event: Event, bypass: Bypass) -> Reply:
         self._story.bypass(bypass)
@@ -230,15 +187,42 @@ class Exchange:
 
     # The answer.
 
-    def _weigh(self, forwarded: Forwarded, event: ResponseHeaders) -> Reply:
+    def _weigh(self, forwarded: Forwarded, event: ResponseHeaders) -> Reply | Pending:
         """Decide from the answer's headers whether it is collected, and label it."""
+        if forwarded.miss.stale and is_upstream_error(event.head):
+            return Pending(None, lambda: self._save(forwarded, event))
+        return self._judge(forwarded, event)
+
+    async def _save(self, forwarded: Forwarded, event: ResponseHeaders) -> Reply:
+        """Answer in the place of an upstream that failed, if the store still has something to answer with."""
+        budget = self._snapshot.config.lookup
+        hit = await self._services.pipeline.stale(forwarded.admitted, forwarded.question, forwarded.miss, budget=budget)
+        if hit is None:
+            return self._judge(forwarded, event)
+        self._refuse(forwarded, Reason.STATUS)
+        self._story.saved(hit)
+        self._move(event.part, Phase.ANSWERED, Done())
+        return replies.hit(hit, self._story.rule)
+
+    def _judge(self, forwarded: Forwarded, event: ResponseHeaders) -> Reply:
         collection = self._collection(forwarded, event)
         if isinstance(collection, Reason):
             self._refuse(forwarded, collection)
             self._move(event.part, Phase.PASSING, Passing())
-            return self._labelled_miss(forwarded, event, collection, modes.ANSWER_UNSEEN)
+            return self._labelled(forwarded, event, collection, modes.ANSWER_UNSEEN)
         self._move(event.part, Phase.CAPTURING, Capturing(forwarded, collection))
-        return self._labelled_miss(forwarded, event, forwarded.miss.reason, modes.to_collect(self._configured))
+        return self._labelled(forwarded, event, forwarded.miss.reason, modes.to_collect(self._configured))
+
+    def _labelled(self, forwarded: Forwarded, event: ResponseHeaders, reason: Reason | None, override: Modes) -> Reply:
+        return replies.labelled_miss(
+            event.part,
+            forwarded.miss,
+            refresh=forwarded.admitted.refresh,
+            reason=reason,
+            status=event.head.status,
+            rule=self._story.rule,
+            override=override,
+        )
 
     def _collection(self, forwarded: Forwarded, event: ResponseHeaders) -> Collection | Reason:
         limits, admitted = self._snapshot.config.limits, forwarded.admitted
@@ -251,7 +235,7 @@ class Exchange:
         if reason is not None:
             return reason
         try:
-            capture = admitted.dialect.capture(event.head)
+            capture = admitted.dialect.capture(forwarded.question, event.head)
         except DialectError as error:
             return Reason(error.reason)
         return Collection(
@@ -259,20 +243,6 @@ class Exchange:
             self._services.budget,
             answer_bytes_max=limits.answer_bytes_max,
             capture_bytes_max=limits.capture_bytes_max,
-        )
-
-    def _labelled_miss(
-        self, forwarded: Forwarded, event: ResponseHeaders, reason: Reason | None, override: Modes
-    ) -> Reply:
-        fields, member = headers.miss_headers(
-            forwarded.miss, refresh=forwarded.admitted.refresh, reason=reason, status=event.head.status
-        )
-        return Continue(
-            event.part,
-            set_headers=fields,
-            append_headers=(("cache-status", member),),
-            modes=override,
-            metadata=headers.outcome_metadata("miss", self._story.rule, reason),
         )
 
     def _collect(self, capturing: Capturing, event: ResponseBody) -> Reply:
@@ -285,7 +255,7 @@ class Exchange:
         if event.end_of_stream:
             return self._not_kept(capturing, event, Reason.CUT, Phase.SETTLED)
         self._phase = step(self._phase, event.part, Phase.CAPTURING)
-        return _ACKS[event.part]
+        return ACKS[event.part]
 
     def _finish_at_trailers(self, capturing: Capturing, event: ResponseTrailers) -> Reply:
         if capturing.collection.end():
@@ -302,13 +272,13 @@ class Exchange:
             return self._not_kept(capturing, event, Reason.QUEUE_FULL, Phase.SETTLED)
         self._story.handed_over = True
         self._move(event.part, Phase.SETTLED, Done())
-        return _ACKS[event.part]
+        return ACKS[event.part]
 
     def _not_kept(self, capturing: Capturing, event: Event, reason: Reason, target: Phase) -> Reply:
         capturing.collection.close()
         self._refuse(capturing.forwarded, reason)
         self._move(event.part, target, Passing() if target is Phase.PASSING else Done())
-        return Continue(event.part, metadata=headers.outcome_metadata("miss", self._story.rule, reason))
+        return replies.not_kept(event.part, reason, self._story.rule)
 
     def _refuse(self, forwarded: Forwarded, reason: Reason) -> None:
         """Give up on keeping this answer. After a cut the next who waits asks again; any other reason would come back."""
@@ -327,14 +297,7 @@ class Exchange:
         self._move(event.part, Phase.PASSING, passing)
         if passing.bypass is None:
             return self._ack(event)
-        fields, member = headers.bypass_headers(passing.bypass)
-        return Continue(
-            event.part,
-            set_headers=fields,
-            append_headers=(("cache-status", member),),
-            modes=modes.ANSWER_UNSEEN,
-            metadata=headers.outcome_metadata("bypass", self._story.rule, passing.bypass.reason),
-        )
+        return replies.labelled_bypass(event.part, passing.bypass, self._story.rule)
 
     def _let_pass(self, event: Event) -> Reply:
         """A part that asks nothing of us here: stay where the table allows it, or stop being interested."""
@@ -361,7 +324,7 @@ class Exchange:
         """The empty reply to a part; a full-duplex body has to be given back instead."""
         if isinstance(event, RequestBody | ResponseBody) and modes.is_echoed(self._configured, event.part):
             return Echo(event.part, event.chunk, event.end_of_stream)
-        return _ACKS[event.part]
+        return ACKS[event.part]
 
     # Book-keeping.
 

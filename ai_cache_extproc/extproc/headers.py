@@ -9,30 +9,39 @@ CACHE_NAME = "aicache"
 
 
 def hit_headers(hit: Hit) -> Headers:
-    """For an answer from the cache (RFC 9211 `hit`, RFC 9111 `Age`)."""
-    match_kind = "exact" if hit.similarity is None else "semantic"
-    status = f'{CACHE_NAME}; hit; ttl={hit.ttl_s}; key="{hit.identity.id}"; detail={match_kind}'
-    headers = (
+    """For an answer from the cache (RFC 9211 `hit`, where a negative `ttl` says how stale it is; RFC 9111 `Age`)."""
+    ttl = "" if hit.ttl_s is None else f" ttl={hit.ttl_s};"
+    headers: Headers = (
         ("content-type", hit.replay.content_type),
         ("x-ai-cache-status", "HIT"),
-        ("x-ai-cache-age", str(hit.age_s)),
         ("x-ai-cache-key", hit.identity.id),
-        ("cache-status", status),
-        ("age", str(hit.age_s)),
+        ("cache-status", f'{CACHE_NAME}; hit;{ttl} key="{hit.identity.id}"; detail={_detail(hit)}'),
     )
+    if hit.age_s is not None:
+        headers = (*headers, ("x-ai-cache-age", str(hit.age_s)), ("age", str(hit.age_s)))
     if hit.similarity is None:
         return headers
     return (*headers, ("x-ai-cache-similarity", f"{hit.similarity:.4f}"))
 
 
+def _detail(hit: Hit) -> str:
+    if hit.ttl_s is not None and hit.ttl_s < 0:
+        return "stale"
+    return "exact" if hit.similarity is None else "semantic"
+
+
 def hit_metadata(hit: Hit, rule: str) -> Metadata:
-    """For access logs."""
+    """For access logs. `cache_status` is what Higress' plugin writes there."""
     metadata: dict[str, str | int | float] = {
         "status": "hit",
+        "cache_status": "hit",
         "key": hit.identity.id,
-        "age_s": hit.age_s,
         "rule": rule,
     }
+    if hit.age_s is not None:
+        metadata["age_s"] = hit.age_s
+    if hit.ttl_s is not None and hit.ttl_s < 0:
+        metadata["stale_s"] = -hit.ttl_s
     if hit.similarity is not None:
         metadata["similarity"] = hit.similarity
     return metadata
@@ -60,7 +69,7 @@ def bypass_headers(bypass: Bypass) -> tuple[Headers, str]:
 
 def outcome_metadata(status: str, rule: str, reason: Reason | None) -> Metadata:
     """For access logs, where the upstream answers. status: `miss` or `bypass`."""
-    metadata: dict[str, str | int | float] = {"status": status}
+    metadata: dict[str, str | int | float] = {"status": status, "cache_status": "miss" if status == "miss" else "skip"}
     if rule:
         metadata["rule"] = rule
     if reason is not None:

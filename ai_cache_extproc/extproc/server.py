@@ -186,7 +186,7 @@ class Server:
                 log.warning("part_unknown", bytes=len(message))
                 return
             reply = self._handled(exchange, event)
-            if isinstance(reply, Pending):
+            while isinstance(reply, Pending):
                 if reply.first is not None:
                     await context.write(encode(reply.first))
                 reply = await self._finished(exchange, event, reply)
@@ -202,9 +202,10 @@ class Server:
         except Exception as fault:  # noqa: BLE001 - the last net
             return self._given_up(exchange, event, fault)
 
-    async def _finished(self, exchange: DrivenExchange, event: Event, pending: Pending) -> bytes:
+    async def _finished(self, exchange: DrivenExchange, event: Event, pending: Pending) -> bytes | Pending:
         try:
-            return encode(await pending.finish(), _header_left_out)
+            outcome = await pending.finish()
+            return outcome if isinstance(outcome, Pending) else encode(outcome, _header_left_out)
         except Exception as fault:  # noqa: BLE001 - the last net
             return self._given_up(exchange, event, fault)
 

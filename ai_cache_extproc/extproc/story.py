@@ -36,6 +36,12 @@ class Story:
         self.similarity = hit.similarity
         self._count("hit")
 
+    def saved(self, hit: Hit) -> None:
+        """Missed, and then answered from the cache after all, because the upstream failed."""
+        self.result = "hit"
+        self.age_s = hit.age_s
+        self.metrics.saved()
+
     def miss(self, miss: Miss) -> None:
         """Went upstream after a lookup."""
         self.key = miss.identity.id

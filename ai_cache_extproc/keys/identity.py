@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from ai_cache_extproc.config.rules import Rule
+from ai_cache_extproc.config.template import HigressValues
 from ai_cache_extproc.keys.canonical import canonical
 from ai_cache_extproc.keys.parts import encoded, joined, split_target
-from ai_cache_extproc.model import Identity, Question, RequestHead
+from ai_cache_extproc.model import Identity, Layout, Question, RequestHead
 
 _FINGERPRINT_VERSION = b"aicache fingerprint 1"
 _SCOPE_VERSION = b"aicache scope 1"
 _DIGEST_VERSION = b"aicache digest 1"
+_HIGRESS_VERSION = b"aicache higress 1"
 
 
 def fingerprint(question: Question, head: RequestHead, rule: Rule, answer_headers: Sequence[str]) -> bytes:
@@ -65,7 +67,21 @@ def identify(keyring: Keyring, scope: bytes, fingerprint: bytes) -> Identity:
     """The identity of a question in a scope; nobody without the secret can make it or read the scope from it."""
     scope_tag = _scope_tag(keyring.secret, scope)
     digest = hmac.digest(keyring.secret, joined((_DIGEST_VERSION, scope, fingerprint)), "sha256")
-    return Identity(f"{keyring.prefix}{keyring.epoch}:{scope_tag}:{digest.hex()}", digest)
+    key = f"{keyring.prefix}{keyring.epoch}:{scope_tag}:{digest.hex()}"
+    return Identity(key, digest, f"{key}:lease")
+
+
+def higress_identity(keyring: Keyring, scope: bytes, text: str, values: HigressValues) -> Identity:
+    """Where Higress' ai-cache keeps the answer to a question: under the question itself, in clear.
+
+    The lease has a name of ours: behind the key it could be another question's.
+    """
+    if values.share == "credential":
+        key = f"{values.key_prefix}{_scope_tag(keyring.secret, scope)}:{text}"
+    else:
+        key = values.key_prefix + text
+    digest = hmac.digest(keyring.secret, joined((_HIGRESS_VERSION, encoded(key))), "sha256")
+    return Identity(key, digest, f"{keyring.prefix}{keyring.epoch}:higress:{digest.hex()}:lease", Layout.HIGRESS)
 
 
 # The same for every request of one caller.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from enum import Enum
+from typing import Protocol, runtime_checkable
+
+from ai_cache_extproc.model import Hearing
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Store(Protocol):
         ...
 
     async def set(self, key: str, value: bytes, *, ttl_s: float) -> None:
-        """Put a value in place of any other; ttl_s > 0. A value over the store's bound raises BackendRejected."""
+        """Put a value in place of any other; ttl_s > 0, inf for ever. One over the store's bound raises BackendRejected."""
         ...
 
     async def delete(self, key: str) -> bool:
@@ -44,6 +47,61 @@ class Store(Protocol):
 class KeyKeeper(Protocol):
     """A store that keeps the identity key for everyone who shares it."""
 
-    async def identity_key(self) -> bytes:
-        """The 32-byte identity key; made up by the first who asks, the same for all after."""
+    async def identity_key(self, proposed: bytes | None = None) -> bytes:
+        """The 32-byte identity key: the one that is kept, else `proposed`, else a new one, which is kept then."""
+        ...
+
+
+class Claim(Enum):
+    """What became of asking for a lease."""
+
+    TAKEN = "it is ours"
+    HELD = "another has it"
+    REFUSED = "the answers of this key are not kept, so nobody need wait"
+
+
+@runtime_checkable
+class LeaseKeeper(Protocol):
+    """A store through which processes agree on who asks the upstream. Raises as a Store does."""
+
+    async def claim_lease(self, key: str, holder: bytes, *, ttl_s: float) -> Claim:
+        """Take the lease that is called `key`, unless another holds it; ours already, it is ours still."""
+        ...
+
+    async def release_lease(self, key: str, holder: bytes) -> None:
+        """Give the lease back, if it is still ours."""
+        ...
+
+    async def refuse_lease(self, key: str, *, ttl_s: float) -> None:
+        """Let everyone who claims it know that the answer is of a kind that is not kept."""
+        ...
+
+
+class ChangeListener(Protocol):
+    """Who wants to know of changes by anyone, this process included."""
+
+    def changed(self, keys: tuple[str, ...] | None) -> None:
+        """Keys of entries or leases were written or have gone; None: any number of them."""
+        ...
+
+    def hearing(self, hearing: Hearing) -> None:
+        """What will be heard from here on."""
+        ...
+
+
+@runtime_checkable
+class ChangeFeed(Protocol):
+    """A store that tells of changes."""
+
+    def follow(self, listener: ChangeListener) -> None:
+        """Tell this listener, beginning with what is heard at this moment."""
+        ...
+
+
+@runtime_checkable
+class Tended(Protocol):
+    """A store that keeps connections up beside those who ask it."""
+
+    async def tend(self) -> None:
+        """Run until cancelled."""
         ...

@@ -72,8 +72,8 @@ class MemoryStore:
         self._kept.expire()
         return StoreStats(entries=len(self._kept), bytes=int(self._kept.currsize), bytes_max=self._bytes_max)
 
-    async def identity_key(self) -> bytes:
+    async def identity_key(self, proposed: bytes | None = None) -> bytes:
         """A key of this process, made up once."""
         if self._identity_key is None:
-            self._identity_key = os.urandom(32)
+            self._identity_key = proposed or os.urandom(32)
         return self._identity_key

@@ -15,7 +15,7 @@ from pathlib import Path
 from ai_cache_extproc.clients.sqlite import SqliteThread
 from ai_cache_extproc.clients.sqlite_file import Schema, keep_secret, transaction
 from ai_cache_extproc.errors import BackendRejected, ConfigError
-from ai_cache_extproc.stores.base import StoreStats
+from ai_cache_extproc.stores.base import Claim, StoreStats
 
 # `id` grows with every write, so its order is the order of writing. A key beside a rowid costs a second tree, and is
 # still two to four times cheaper than values inside the tree of keys (docs/decisions/0004-sqlite-store.md).
@@ -27,10 +27,22 @@ _SCHEMA = Schema(
             id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, expires_s REAL NOT NULL, value BLOB NOT NULL
         )""",
         "CREATE INDEX IF NOT EXISTS entries_expires ON entries (expires_s)",
+        """CREATE TABLE IF NOT EXISTS leases (
+            key TEXT PRIMARY KEY, holder BLOB NOT NULL, expires_s REAL NOT NULL
+        ) WITHOUT ROWID""",
     ),
 )
 
 _READ = "SELECT value FROM entries WHERE key = ? AND expires_s > ?"
+
+# Of leases that have expired, some are removed with every claim, so that they never pile up.
+_CLEAN_LEASES = "DELETE FROM leases WHERE key IN (SELECT key FROM leases WHERE expires_s <= ? LIMIT 16)"
+_CLAIM_LEASE = """
+    INSERT INTO leases (key, holder, expires_s) VALUES (?, ?, ?)
+    ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, expires_s = excluded.expires_s
+    WHERE leases.holder = excluded.holder OR leases.expires_s <= ?
+"""
+_REFUSED = b"refused"
 
 _IDENTITY_KEY_BYTES = 32
 _PAGE_BYTES = 4096
@@ -57,7 +69,7 @@ def key_path(path: Path) -> Path:
 
 
 class SqliteStore:
-    """A Store and KeyKeeper; the identity key stands beside the database, in `<path>.key`."""
+    """A Store, KeyKeeper and LeaseKeeper; the identity key stands beside the database, in `<path>.key`."""
 
     name = "sqlite"
 
@@ -110,6 +122,39 @@ class SqliteStore:
         now_s = self._clock()
         return await self._thread.run("delete", lambda connection: _remove(connection, key, now_s))
 
+    async def claim_lease(self, key: str, holder: bytes, *, ttl_s: float) -> Claim:
+        """A row that is absent, expired or ours already is ours."""
+        now_s = self._clock()
+
+        def claim(connection: sqlite3.Connection) -> Claim:
+            with transaction(connection):
+                connection.execute(_CLEAN_LEASES, (now_s,))
+                if connection.execute(_CLAIM_LEASE, (key, holder, now_s + ttl_s, now_s)).rowcount:
+                    return Claim.TAKEN
+                (found,) = connection.execute("SELECT holder FROM leases WHERE key = ?", (key,)).fetchone()
+            return Claim.REFUSED if found == _REFUSED else Claim.HELD
+
+        return await self._thread.run("claim_lease", claim)
+
+    async def release_lease(self, key: str, holder: bytes) -> None:
+        """Remove the row, if it is still ours."""
+
+        def release(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                connection.execute("DELETE FROM leases WHERE key = ? AND holder = ?", (key, holder))
+
+        await self._thread.run("release_lease", release)
+
+    async def refuse_lease(self, key: str, *, ttl_s: float) -> None:
+        """Put a mark in the row's place."""
+        expires_s = self._clock() + ttl_s
+
+        def refuse(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                connection.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (key, _REFUSED, expires_s))
+
+        await self._thread.run("refuse_lease", refuse)
+
     async def check(self) -> None:
         """Return if the file can be read at this moment."""
         await self._thread.run("check", lambda connection: _count(connection, math.inf))
@@ -122,10 +167,10 @@ class SqliteStore:
         )
         return StoreStats(entries=entries, bytes=used_bytes, bytes_max=self._bytes_max)
 
-    async def identity_key(self) -> bytes:
+    async def identity_key(self, proposed: bytes | None = None) -> bytes:
         """The key in `<path>.key`, made by the first process that asks. Raises ConfigError if the file is not safe."""
-        path = key_path(self._path)
-        return await self._thread.run("identity_key", lambda _: keep_secret(path, os.urandom(_IDENTITY_KEY_BYTES)))
+        path, made = key_path(self._path), proposed or os.urandom(_IDENTITY_KEY_BYTES)
+        return await self._thread.run("identity_key", lambda _: keep_secret(path, made))
 
 
 def _write(connection: sqlite3.Connection, key: str, value: bytes, *, expires_s: float) -> None:

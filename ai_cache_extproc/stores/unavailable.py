@@ -36,7 +36,7 @@ class UnavailableStore:
         """Refuse."""
         self._refuse("stats")
 
-    async def identity_key(self) -> bytes:
+    async def identity_key(self, proposed: bytes | None = None) -> bytes:  # noqa: ARG002
         """Refuse."""
         self._refuse("identity_key")
 

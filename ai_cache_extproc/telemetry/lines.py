@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+from collections.abc import Iterator
 from typing import BinaryIO
 
 WAIT_S = 0.1
 WAITING_MAX = 1000
 """Lines that wait at the most."""
+SHARED_PIECE_BYTES = 4096
+"""What a pipe takes in one piece (pipe(7)): processes that share one do not tear each other's lines."""
 
 
 class Lines:
-    """A structlog logger of ready bytes, safe to call from any thread; outside an event loop nothing waits."""
+    """A structlog logger of ready bytes, safe to call from any thread; outside an event loop nothing waits.
 
-    def __init__(self, stream: BinaryIO) -> None:
+    shared: other processes write lines to the same stream.
+    """
+
+    def __init__(self, stream: BinaryIO, *, shared: bool = False) -> None:
         self._stream = stream
+        self._shared = shared
         self._waiting: list[bytes] = []
         self._due = False
         atexit.register(self.flush)
@@ -44,8 +51,9 @@ class Lines:
         self._due = False
         waiting, self._waiting = self._waiting, []
         if waiting and not self._stream.closed:
-            self._stream.write(b"\n".join(waiting) + b"\n")
-            self._stream.flush()
+            for piece in _pieces(waiting) if self._shared else (waiting,):
+                self._stream.write(b"\n".join(piece) + b"\n")
+                self._stream.flush()
 
     def _flush_soon(self) -> None:
         try:
@@ -55,3 +63,16 @@ class Lines:
         else:
             self._due = True
             loop.call_later(WAIT_S, self.flush)
+
+
+def _pieces(lines: list[bytes]) -> Iterator[list[bytes]]:
+    """The lines in groups that are written in one piece each; a longer line goes alone."""
+    piece: list[bytes] = []
+    length = 0
+    for line in lines:
+        if piece and length + len(line) + 1 > SHARED_PIECE_BYTES:
+            yield piece
+            piece, length = [], 0
+        piece.append(line)
+        length += len(line) + 1
+    yield piece

@@ -25,22 +25,26 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 _lines: Lines | None = None
 """Where `tell` writes directly: set while JSON lines of level info are wanted."""
+_own: Mapping[str, object] = {}
+"""What every line of this process says of it."""
 
 
-def configure(level: str, layout: str, *, stream: TextIO | None = None) -> None:
+def configure(level: str, layout: str, *, stream: TextIO | None = None, worker: int | None = None) -> None:
     """Set up structlog for the process, before the first line is logged: loggers keep what they saw first.
 
     level: one of `LEVELS`. layout: `json` or `console`. stream: standard error when None; JSON lines go to its
-    byte buffer.
+    byte buffer. worker: the number of this process, if it shares the stream with others; every line then has it.
     """
-    global _lines  # noqa: PLW0603 - logging is the process's, as structlog's own configuration is
+    global _lines, _own  # noqa: PLW0603 - logging is the process's, as structlog's own configuration is
     target = sys.stderr if stream is None else stream
-    lines = Lines(target.buffer) if layout == "json" else None
+    lines = Lines(target.buffer, shared=worker is not None) if layout == "json" else None
     _lines = lines if LEVELS[level] <= LEVELS["info"] else None
+    _own = {} if worker is None else {"worker": worker}
     render, factory = _json(lines) if lines is not None else _console(target)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            _sign,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             show_exception,
             render,
@@ -64,7 +68,7 @@ def tell(event: str, fields: Mapping[str, object]) -> None:
         return
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     first = {"timestamp": f"{now[:-6]}Z", "level": "info", "event": event}
-    _lines.info(orjson.dumps({**first, **fields}))
+    _lines.info(orjson.dumps({**first, **_own, **fields}))
 
 
 class LibraryLines(logging.Handler):
@@ -79,6 +83,10 @@ class LibraryLines(logging.Handler):
         line = structlog.get_logger()
         report = line.error if record.levelno >= logging.ERROR else line.warning
         report("library_spoke", library=record.name, said=said, exc_info=record.exc_info)
+
+
+def _sign(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {**_own, **event}
 
 
 def show_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -18,31 +18,41 @@ from prometheus_client.registry import Collector
 
 from ai_cache_extproc import __version__
 from ai_cache_extproc.errors import BackendError, BackendRejected, BackendTimeout
-from ai_cache_extproc.model import Reason
+from ai_cache_extproc.model import BreakerState, Reason
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Result = Literal["hit", "miss", "bypass"]
 StoreResult = Literal["stored", "refused", "dropped", "failed"]
 FlightResult = Literal["led", "followed", "timed_out", "abandoned"]
+Merge = Literal["sum", "max", "min"]
 
 LOOKUP_BUCKETS_S = (
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric as it is documented: full name, Prometheus type, label names, meaning."""
+    """One metric as it is documented: full name, Prometheus type, label names, meaning.
+
+    merge: how the values of several worker processes become one.
+    """
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: tuple[str, ...] = ()
+    merge: Merge = "sum"
 
 
 REQUESTS = Family(
     "aicache_requests_total", "counter", "LLM calls, by what the cache did with them.", ("dialect", "rule", "result")
+)
+SAVED = Family(
+    "aicache_upstream_errors_answered_total",
+    "counter",
+    "Misses whose upstream failed and that were then answered from the cache, stale or ahead of an expiry.",
 )
 BYPASSES = Family("aicache_bypass_total", "counter", "LLM calls for which the cache was not used.", ("reason",))
 STORES = Family(
@@ -55,6 +65,20 @@ LOOKUPS = Family(
     "aicache_lookup_seconds", "histogram", "How long an LLM call waited for the cache, flight wait included."
 )
 FLIGHTS = Family("aicache_flights_total", "counter", "Identical requests in flight, by how they ended.", ("result",))
+BREAKER_OPEN = Family(
+    "aicache_breaker_open",
+    "gauge",
+    "1 while nothing is asked of a server that failed.",
+    ("backend", "server"),
+    merge="max",
+)
+BREAKER_OPENED = Family("aicache_breaker_opened_total", "counter", "How often a circuit breaker opened.", ("backend",))
+NEAR_HEARS = Family(
+    "aicache_near_hears_changes",
+    "gauge",
+    "1 while the near cache hears of every change in the store, 0 while copies live briefly or not at all.",
+    merge="min",
+)
 BACKEND_ERRORS = Family(
     "aicache_backend_errors_total",
     "counter",
@@ -67,10 +91,14 @@ WRITE_QUEUE_ENTRIES = Family("aicache_write_queue_entries", "gauge", "Answers wa
 WRITE_QUEUE_BYTES = Family("aicache_write_queue_bytes", "gauge", "Bytes of answers waiting to be stored.")
 NEAR_ENTRIES = Family("aicache_near_entries", "gauge", "Entries in the near cache.")
 NEAR_BYTES = Family("aicache_near_bytes", "gauge", "Bytes in the near cache.")
-STORE_ENTRIES = Family("aicache_store_entries", "gauge", "Entries in the store, as of this scrape.")
-STORE_BYTES = Family("aicache_store_bytes", "gauge", "Bytes in the store, as of this scrape.")
+# All workers look at one store.
+STORE_ENTRIES = Family("aicache_store_entries", "gauge", "Entries in the store, as of this scrape.", merge="max")
+STORE_BYTES = Family("aicache_store_bytes", "gauge", "Bytes in the store, as of this scrape.", merge="max")
 RELOAD_SUCCESSFUL = Family(
-    "aicache_config_last_reload_successful", "gauge", "1 if the configuration read last is the one in effect."
+    "aicache_config_last_reload_successful",
+    "gauge",
+    "1 if the configuration read last is the one in effect.",
+    merge="min",
 )
 RELOADS = Family("aicache_config_reloads_total", "counter", "Attempts to reload the configuration.", ("result",))
 OVERRIDES_IGNORED = Family(
@@ -81,21 +109,39 @@ OVERRIDES_IGNORED = Family(
 EXCHANGE_FAULTS = Family(
     "aicache_exchange_faults_total", "counter", "Exchanges let through because of a fault in the sidecar itself."
 )
-BUILD_INFO = Family("aicache_build_info", "gauge", "Always 1; the label says which version runs.", ("version",))
+BUILD_INFO = Family(
+    "aicache_build_info", "gauge", "Always 1; the label says which version runs.", ("version",), merge="max"
+)
+WORKER_UP = Family(
+    "aicache_worker_up",
+    "gauge",
+    "1 if this worker process answered the scrape; only where `workers` is above 1, as the next.",
+    ("worker",),
+)
+WORKER_RESTARTS = Family(
+    "aicache_worker_restarts_total",
+    "counter",
+    "How often this worker process was started again after it had ended.",
+    ("worker",),
+)
 
 FAMILIES = (
     REQUESTS,
+    SAVED,
     BYPASSES,
     STORES,
     LOOKUPS,
     FLIGHTS,
     BACKEND_ERRORS,
+    BREAKER_OPEN,
+    BREAKER_OPENED,
     INFLIGHT_STREAMS,
     INFLIGHT_BYTES,
     WRITE_QUEUE_ENTRIES,
     WRITE_QUEUE_BYTES,
     NEAR_ENTRIES,
     NEAR_BYTES,
+    NEAR_HEARS,
     STORE_ENTRIES,
     STORE_BYTES,
     RELOAD_SUCCESSFUL,
@@ -103,6 +149,8 @@ FAMILIES = (
     OVERRIDES_IGNORED,
     EXCHANGE_FAULTS,
     BUILD_INFO,
+    WORKER_UP,
+    WORKER_RESTARTS,
 )
 
 
@@ -116,6 +164,9 @@ class Metrics(Collector):
         self._stores: dict[tuple[str, str], int] = {("stored", ""): 0}
         self._flights: dict[str, int] = {"led": 0, "followed": 0, "timed_out": 0, "abandoned": 0}
         self._backend_errors: dict[tuple[str, str, str], int] = {}
+        self._breakers: dict[tuple[str, str], int] = {}
+        self._breakers_opened: dict[str, int] = {}
+        self._saved = 0
         self._reloads: dict[str, int] = {"ok": 0, "failed": 0}
         self._lookup_buckets = [0] * (len(LOOKUP_BUCKETS_S) + 1)
         self._lookup_seconds = 0.0
@@ -155,6 +206,19 @@ class Metrics(Collector):
         key = (error.backend, error.operation, _kind(error))
         self._backend_errors[key] = self._backend_errors.get(key, 0) + 1
 
+    def breaker(self, backend: str, server: str, state: BreakerState | None) -> None:
+        """A server's circuit breaker changed; None: that server is no longer used."""
+        if state is None:
+            self._breakers.pop((backend, server), None)
+            return
+        self._breakers[backend, server] = state.value
+        opened = self._breakers_opened.get(backend, 0)
+        self._breakers_opened[backend] = opened + (state is BreakerState.OPEN)
+
+    def saved(self) -> None:
+        """Count a miss whose upstream failed and that was answered from the cache."""
+        self._saved += 1
+
     def streams(self, delta: int) -> None:
         """An exchange opened (1) or closed (-1)."""
         self._streams += delta
@@ -179,6 +243,10 @@ class Metrics(Collector):
     def watch_near(self, entries: Callable[[], float], bytes_: Callable[[], float]) -> None:
         """Read the size of the near cache from here at each scrape."""
         self._watched |= {NEAR_ENTRIES: entries, NEAR_BYTES: bytes_}
+
+    def watch_hearing(self, hears: Callable[[], float]) -> None:
+        """Read whether the near cache hears of changes from here at each scrape."""
+        self._watched |= {NEAR_HEARS: hears}
 
     def watch_write_queue(self, entries: Callable[[], float], bytes_: Callable[[], float]) -> None:
         """Read the length of the write queue from here at each scrape."""
@@ -233,6 +301,9 @@ class Metrics(Collector):
         yield self._lookup_histogram()
         yield _counter(FLIGHTS, _singly(self._flights))
         yield _counter(BACKEND_ERRORS, self._backend_errors.items())
+        yield _counter(SAVED, [((), self._saved)])
+        yield _counter(BREAKER_OPENED, _singly(self._breakers_opened))
+        yield _gauges(BREAKER_OPEN, self._breakers.items())
         yield _counter(RELOADS, _singly(self._reloads))
         yield _counter(OVERRIDES_IGNORED, [((), self._overrides_ignored)])
         yield _counter(EXCHANGE_FAULTS, [((), self._exchange_faults)])
@@ -273,6 +344,11 @@ def _counter(family: Family, samples: Iterable[tuple[Sequence[str], int]]) -> Me
 
 
 def _gauge(family: Family, value: float, labels: Sequence[str] = ()) -> Metric:
+    return _gauges(family, [(labels, value)])
+
+
+def _gauges(family: Family, samples: Iterable[tuple[Sequence[str], float]]) -> Metric:
     metric = GaugeMetricFamily(family.name, family.help, labels=family.labels)
-    metric.add_metric(labels, value)
+    for labels, value in samples:
+        metric.add_metric(labels, value)
     return metric

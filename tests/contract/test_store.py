@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from contextlib import suppress
 from typing import cast
@@ -68,7 +69,7 @@ async def test_a_later_lifetime_takes_the_place(store: Store, clock: Clock) -> N
     """Setting a key again begins its lifetime again."""
     await store.set("key", b"earlier", ttl_s=10)
     await store.set("key", b"later", ttl_s=60)
-    clock.now_s += 30
+    clock.elapse(30)
     assert b"later" == await store.get("key")
 
 
@@ -87,26 +88,45 @@ async def test_a_deleted_value_is_gone(store: Store) -> None:
 
 
 async def test_a_value_lives_for_its_lifetime(store: Store, clock: Clock) -> None:
-    """A value is there until the last moment of its lifetime and not after."""
+    """A value is there while its lifetime lasts and not after."""
     await store.set("key", b"value", ttl_s=60)
-    clock.now_s += 59.5
+    clock.elapse(50)
     before = await store.get("key")
-    clock.now_s += 0.5
+    clock.elapse(10)
     assert (b"value", None) == (before, await store.get("key"))
+
+
+async def test_a_value_lives_until_the_last_moment(bounded_store: Store, clock: Clock) -> None:
+    """Where the clock is ours its lifetime is exact."""
+    await bounded_store.set("key", b"value", ttl_s=60)
+    clock.elapse(59.875)
+    before = await bounded_store.get("key")
+    clock.elapse(0.125)
+    assert (b"value", None) == (before, await bounded_store.get("key"))
+
+
+async def test_a_lifetime_may_have_no_end(store: Store, clock: Clock) -> None:
+    """An infinite lifetime outlasts any other, and ends with a value that has one."""
+    await store.set("key", b"value", ttl_s=math.inf)
+    clock.elapse(10 * 365 * 86_400)
+    assert b"value" == await store.get("key")
+    await store.set("key", b"value", ttl_s=1)
+    clock.elapse(1)
+    assert await store.get("key") is None
 
 
 async def test_lifetimes_are_their_own(store: Store, clock: Clock) -> None:
     """One value's end leaves the others."""
     await store.set("short", b"1", ttl_s=0.5)
     await store.set("long", b"2", ttl_s=86_400)
-    clock.now_s += 1
+    clock.elapse(1)
     assert (None, b"2") == (await store.get("short"), await store.get("long"))
 
 
 async def test_deleting_after_the_lifetime_finds_nothing(store: Store, clock: Clock) -> None:
     """A value past its lifetime is absent for delete as well."""
     await store.set("key", b"value", ttl_s=1)
-    clock.now_s += 2
+    clock.elapse(2)
     assert not await store.delete("key")
 
 
@@ -165,7 +185,7 @@ async def test_stats_count_what_can_be_read(store: Store, clock: Clock) -> None:
     await store.set("short", b"x" * 100_000, ttl_s=1)
     await store.set("long", b"x" * 100_000, ttl_s=60)
     full = await store.stats()
-    clock.now_s += 2
+    clock.elapse(2)
     assert (0, 2, 1) == (empty.entries, full.entries, (await store.stats()).entries)
     assert full.bytes - empty.bytes >= 190_000
 
@@ -175,6 +195,14 @@ async def test_the_identity_key_stays(store: Store) -> None:
     keeper = cast(KeyKeeper, store)
     keys = await asyncio.gather(*(keeper.identity_key() for _ in range(5)))
     assert (1, 32) == (len(set(keys)), len(keys[0]))
+
+
+async def test_a_proposed_identity_key_is_kept_where_there_is_none(store: Store) -> None:
+    """Whoever knew the key before the store forgot it puts it back; whoever comes with another gets the one that is kept."""
+    keeper = cast(KeyKeeper, store)
+    proposed = os.urandom(32)
+    assert proposed == await keeper.identity_key(proposed)
+    assert [proposed] * 2 == [await keeper.identity_key(), await keeper.identity_key(os.urandom(32))]
 
 
 @pytest.mark.parametrize("size_bytes", [100, 3000, 50_000])
@@ -215,7 +243,7 @@ async def test_expired_values_make_room_first(bounded_store: Store, clock: Clock
     await bounded_store.set("living", b"x" * 80_000, ttl_s=600)
     for number in range(9):
         await bounded_store.set(f"expired{number}", b"x" * 80_000, ttl_s=1)
-    clock.now_s += 2
+    clock.elapse(2)
     for number in range(9):
         await bounded_store.set(f"key{number}", b"x" * 80_000, ttl_s=600)
     assert b"x" * 80_000 == await bounded_store.get("living")

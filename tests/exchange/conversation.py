@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from ai_cache_extproc.cache.collection import CaptureBudget
-from ai_cache_extproc.cache.exact import Exact
-from ai_cache_extproc.cache.flights import Flights
-from ai_cache_extproc.cache.near import Near
-from ai_cache_extproc.cache.pipeline import Pipeline
-from ai_cache_extproc.cache.writeback import WriteBack
+from ai_cache_extproc.cache.keysource import HasKeyring
+from ai_cache_extproc.cache.parts import put_together
 from ai_cache_extproc.config.model import Config
 from ai_cache_extproc.config.snapshot import Snapshot
 from ai_cache_extproc.dialects import Dialects
@@ -32,7 +30,8 @@ from ai_cache_extproc.extproc.events import (
     ResponseBody,
     ResponseHeaders,
 )
-from ai_cache_extproc.extproc.exchange import Exchange, Services
+from ai_cache_extproc.extproc.exchange import Exchange
+from ai_cache_extproc.extproc.services import Services
 from ai_cache_extproc.keys.identity import Keyring
 from ai_cache_extproc.model import RequestHead, ResponseHead
 from ai_cache_extproc.stores.base import Store
@@ -82,38 +81,45 @@ class Clock:
         return self.now_s
 
 
+@dataclass
+class Keys:
+    """A keyring that is there, or is not."""
+
+    current: Keyring | None
+
+
 class Core:
     """The parts of one process, and what they counted."""
 
-    def __init__(self, config: Config, store: Store, *, keyring: Keyring | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        *,
+        keyring: Keyring | None,
+        clock: Clock,
+        store_timeout_s: float = STORE_TIMEOUT_S,
+    ) -> None:
         self.snapshot = Snapshot(config)
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry)
         self.clock = clock
         self.store = store
-        self.near = Near(bytes_max=config.near.bytes_max, ttl_s_max=config.near.ttl_s_max, clock=clock)
-        self.flights = Flights(clock=clock)
-        exact = Exact(near=self.near, store=store, metrics=self.metrics)
-        self.writeback = WriteBack(
-            exact=exact,
-            flights=self.flights,
-            metrics=self.metrics,
-            clock=clock,
-            entries_max=config.write_queue.entries_max,
-            bytes_max=config.write_queue.bytes_max,
-            store_timeout_s=STORE_TIMEOUT_S,
-        )
+        self.chance = 0.0
+        self.keys: HasKeyring = Keys(keyring)
         loop = asyncio.get_running_loop()
-        self.pipeline = Pipeline(
-            exact=exact,
-            flights=self.flights,
-            writeback=self.writeback,
-            keyring=keyring,
+        self.cache = put_together(
+            config,
+            store,
+            self.keys,
             metrics=self.metrics,
             clock=clock,
             monotonic=loop.time,
-            jitter=lambda: 0.0,
+            chance=lambda: self.chance,
+            store_timeout_s=store_timeout_s,
         )
+        self.near, self.flights = self.cache.near, self.cache.flights
+        self.writeback, self.pipeline = self.cache.writeback, self.cache.pipeline
         self.budget = CaptureBudget(self.metrics)
         self.services = Services(
             dialects=Dialects(config.limits.sse_line_bytes_max),
@@ -144,14 +150,20 @@ async def core(config: Config | None = None, *, store: Store | None = None, keye
     config = config or Config()
     async with MemoryStore.open(bytes_max=64 * 1024 * 1024, clock=clock) as memory:
         keyring = Keyring(b"k" * 32, config.key_prefix, 0) if keyed else None
-        parts = Core(config, store or memory, keyring=keyring, clock=clock)
-        writing = asyncio.create_task(parts.writeback.run())
-        try:
+        async with running(Core(config, store or memory, keyring=keyring, clock=clock)) as parts:
             yield parts
-        finally:
-            writing.cancel()
-            with suppress(asyncio.CancelledError):
-                await writing
+
+
+@asynccontextmanager
+async def running(parts: Core) -> AsyncIterator[Core]:
+    """The core, with what runs beside its exchanges."""
+    tasks = [asyncio.create_task(task) for task in parts.cache.tasks()]
+    try:
+        yield parts
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def request_headers(
@@ -196,11 +208,13 @@ async def reply_to(exchange: Exchange, event: Event) -> Reply:
 
 async def replies_to(exchange: Exchange, event: Event) -> list[Reply | ExtendTimeout]:
     """All that is sent to Envoy for one event, in order."""
+    said: list[Reply | ExtendTimeout] = []
     outcome = exchange.handle(event)
-    if isinstance(outcome, Pending):
-        first = [] if outcome.first is None else [outcome.first]
-        return [*first, await outcome.finish()]
-    return [outcome]
+    while isinstance(outcome, Pending):
+        if outcome.first is not None:
+            said.append(outcome.first)
+        outcome = await outcome.finish()
+    return [*said, outcome]
 
 
 async def ask(exchange: Exchange, *, stream: bool = False, key: str | None = "secret-1", **members: Any) -> Reply:

@@ -15,9 +15,11 @@ from ai_cache_extproc.extproc.events import (
     Modes,
     Part,
     ResponseBody,
+    ResponseHeaders,
     ResponseTrailers,
 )
 from ai_cache_extproc.extproc.phases import Phase
+from ai_cache_extproc.model import ResponseHead
 from tests.exchange.conversation import (
     ANSWER,
     ANSWER_BODY,
@@ -49,7 +51,7 @@ async def test_a_keepable_answer_is_labelled_and_collected_as_it_passes() -> Non
         assert "MISS" == header(reply, "x-ai-cache-status")
         key = header(reply, "x-ai-cache-key")
         assert f'aicache; fwd=miss; fwd-status=200; key="{key}"' == header(reply, "cache-status")
-        assert {"status": "miss", "rule": "default"} == reply.metadata
+        assert {"status": "miss", "cache_status": "miss", "rule": "default"} == reply.metadata
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ async def test_a_keepable_answer_is_labelled_and_collected_as_it_passes() -> Non
 )
 async def test_gates_at_the_headers(event: object, reason: str) -> None:
     """An answer that its headers rule out is a miss with the reason, and its body is left alone."""
-    async with core() as parts:
+    async with core(Config(rules=(Rule(ignore_upstream_cache_control=False),))) as parts:
         exchange = parts.exchange()
         await ask(exchange)
         reply = exchange.handle(event)  # type: ignore[arg-type]  # an Event
@@ -84,9 +86,9 @@ async def test_gates_at_the_headers(event: object, reason: str) -> None:
         assert 0 == len(parts.flights)
 
 
-async def test_upstream_habits_can_be_ignored_by_rule() -> None:
-    """`ignore_upstream_cache_control` keeps answers of hosts that send cookies and no-store by habit."""
-    async with core(Config(rules=(Rule(ignore_upstream_cache_control=True),))) as parts:
+async def test_an_llm_hosts_habits_are_passed_over() -> None:
+    """Hosts of the LLM APIs send cookies and no-store by habit: without a word in the rule their answers are kept."""
+    async with core() as parts:
         exchange = parts.exchange()
         await ask(exchange)
         answer_json(exchange, set_cookie="a=b", cache_control="no-store")
@@ -132,7 +134,7 @@ async def test_a_stream_cut_after_any_event_is_not_kept(cut: int) -> None:
                 exchange.handle(ResponseBody(frame, end_of_stream=False))
             if marked:
                 reply = exchange.handle(ResponseBody(b"", end_of_stream=True))
-                expected = {"status": "miss", "rule": "default", "reason": "cut"}
+                expected = {"status": "miss", "cache_status": "miss", "rule": "default", "reason": "cut"}
                 assert Continue(Part.RESPONSE_BODY, metadata=expected) == reply
             exchange.close()
         assert 0 == await parts.stored()
@@ -215,7 +217,12 @@ async def test_an_answer_over_the_limit_passes_without_being_kept() -> None:
         exchange.handle(ResponseBody(b"x" * 90, end_of_stream=False))
         reply = exchange.handle(ResponseBody(b"x" * 90, end_of_stream=False))
         assert isinstance(reply, Continue)
-        assert {"status": "miss", "rule": "default", "reason": "answer_too_large"} == reply.metadata
+        assert {
+            "status": "miss",
+            "cache_status": "miss",
+            "rule": "default",
+            "reason": "answer_too_large",
+        } == reply.metadata
         assert Phase.PASSING is exchange.phase
         assert 0 == parts.counted("aicache_inflight_bytes")
 
@@ -291,3 +298,24 @@ async def test_a_forced_refresh_with_a_bad_answer_keeps_the_old_one() -> None:
         hit = await ask(parts.exchange())
         assert isinstance(hit, Immediate)
         assert ANSWER_BODY == hit.body
+
+
+async def test_a_fallbacks_answer_is_not_kept() -> None:
+    """What another cluster, or another model, answered is not given to those who ask the pinned one later."""
+    pinned = Config.model_validate({"rules": [{"pin": {"clusters": ["openai"], "models": ["gpt-test"]}}]})
+    async with core(pinned) as parts:
+        other_cluster, other_model, own = parts.exchange(), parts.exchange(), parts.exchange()
+        await ask(other_cluster, seed=1)
+        reply = other_cluster.handle(
+            ResponseHeaders(ResponseHead(200, {"content-type": "application/json"}, "azure"), end_of_stream=False)
+        )
+        assert isinstance(reply, Continue)
+        assert "fallback" == header(reply, "x-ai-cache-reason")
+        head = ResponseHead(200, {"content-type": "application/json"}, "openai")
+        for exchange, body in ((other_model, ANSWER_BODY.replace(b"gpt-test", b"gpt-mini")), (own, ANSWER_BODY)):
+            await ask(exchange, seed=2)
+            exchange.handle(ResponseHeaders(head, end_of_stream=False))
+            exchange.handle(ResponseBody(body, end_of_stream=True))
+            await parts.stored()
+        assert 1 == await parts.stored()
+        assert 2 == parts.counted("aicache_store_total", result="refused", reason="fallback")

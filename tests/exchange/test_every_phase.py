@@ -25,6 +25,7 @@ from tests.exchange.conversation import (
     ask,
     core,
     miss_then_store,
+    reply_to,
     request_body,
     request_headers,
     response_headers,
@@ -78,8 +79,7 @@ async def test_every_part_in_every_phase(phase: Phase, part: Part) -> None:
             assert Continue(part) == exchange.give_up(event)
             assert Phase.PASSING is exchange.phase
         else:
-            outcome = exchange.handle(event)
-            reply = await outcome.finish() if isinstance(outcome, Pending) else outcome
+            reply = await reply_to(exchange, event)
             assert exchange.phase in targets
             assert exchange.answered is (exchange.phase is Phase.ANSWERED)
             assert isinstance(reply, Immediate) or part is reply.part

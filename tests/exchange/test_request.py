@@ -154,7 +154,7 @@ async def test_the_second_question_is_answered_from_the_near_cache() -> None:
         assert ("HIT", "7", "7") == tuple(header(reply, n) for n in ("x-ai-cache-status", "x-ai-cache-age", "age"))
         key = header(reply, "x-ai-cache-key")
         assert f'aicache; hit; ttl=3593; key="{key}"; detail=exact' == header(reply, "cache-status")
-        assert {"status": "hit", "key": key, "age_s": 7, "rule": "default"} == reply.metadata
+        assert {"status": "hit", "cache_status": "hit", "key": key, "age_s": 7, "rule": "default"} == reply.metadata
         assert Phase.ANSWERED is exchange.phase
 
 
@@ -325,3 +325,15 @@ async def test_a_static_body_mode_is_named_once() -> None:
         (line,) = lines
         assert "static_body_mode" == line["event"]
         assert "request_body_mode BUFFERED" in line["fault"]
+
+
+async def test_a_question_above_the_rules_temperature_is_bypassed() -> None:
+    """`sampling.temperature_max` leaves out questions whose answers are meant to differ."""
+    config = Config.model_validate({"rules": [{"sampling": {"temperature_max": 0.5}}]})
+    async with core(config) as parts:
+        warm, cool = parts.exchange(), parts.exchange()
+        await ask(warm, temperature=0.9)
+        reply = answer_json(warm)
+        assert ("BYPASS", "sampling") == (header(reply, "x-ai-cache-status"), header(reply, "x-ai-cache-reason"))
+        await ask(cool, temperature=0.5)
+        assert "MISS" == header(answer_json(cool), "x-ai-cache-status")

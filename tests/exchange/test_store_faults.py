@@ -137,15 +137,24 @@ async def test_an_answer_that_expired_in_the_queue_is_dropped() -> None:
         assert 1 == parts.counted("aicache_store_total", result="dropped", reason="expired")
 
 
-async def test_a_fault_of_ours_in_one_fill_spares_the_next() -> None:
+@pytest.mark.parametrize("where", ["judged", "stored"])
+async def test_a_fault_of_ours_in_one_fill_spares_the_next(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug met while an answer is kept is counted, frees those who wait, and the queue goes on."""
-    store = FaultyStore(fault=None)
+    store, bug = FaultyStore(fault=None), ZeroDivisionError("a bug")
+
+    async def judge(_: object) -> None:
+        raise bug
+
     async with core(store=store) as parts:
         first, second = parts.exchange(), parts.exchange()
         await ask(first, seed=1)
-        store.bug = ZeroDivisionError("a bug")
-        answer_json(first)
-        await parts.writeback.drain(5)
+        with monkeypatch.context() as patched:
+            if where == "judged":
+                patched.setattr(parts.writeback, "_settled", judge)
+            else:
+                store.bug = bug
+            answer_json(first)
+            await parts.writeback.drain(5)
         store.bug = None
         await ask(second, seed=2)
         answer_json(second)

@@ -101,7 +101,7 @@ async def test_nobody_waits_for_an_answer_that_is_never_kept() -> None:
     async with core(WAITING) as parts:
         first, second, third = parts.exchange(), parts.exchange(), parts.exchange()
         await ask(first)
-        first.handle(response_headers(set_cookie="a=b"))
+        first.handle(response_headers(content_type="text/html"))
         await ask(second)
         third.handle(request_headers())
         outcome = third.handle(request_body())

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from ai_cache_extproc.cache.formats import native
+from ai_cache_extproc.cache.formats.native import Native
 from ai_cache_extproc.clients import sqlite_file
 from ai_cache_extproc.clients.sqlite import SqliteThread
 from ai_cache_extproc.errors import BackendRejected, BackendTimeout, BackendUnavailable, ConfigError
-from ai_cache_extproc.model import Captured, Entry, Mode
+from ai_cache_extproc.model import Captured, Entry, Identity, Mode
 from ai_cache_extproc.stores import sqlite as module
 from ai_cache_extproc.stores.sqlite import SqliteStore
 from tests.faults.sqlite_child import value_of
@@ -119,18 +119,18 @@ async def test_a_truncated_file_is_survived(tmp_path: Path, kept: int) -> None:
 
 async def test_a_damaged_byte_inside_a_value_is_not_served(tmp_path: Path) -> None:
     """SQLite does not see damage inside a value; the entry's own checksum refuses it."""
-    path, digest = tmp_path / "cache.db", bytes(32)
+    path, identity = tmp_path / "cache.db", Identity("key", bytes(32), "key:lease")
     captured = Captured(Mode.JSON, "application/json", b"x" * 20_000, created_s=0.0, expires_s=1.0, elapsed_s=0.0)
     entry = Entry("openai_chat", "m", "default", (captured,))
     async with SqliteStore.open(path, bytes_max=1 << 26, clock=CLOCK) as store:
-        await store.set("key", native.encode(entry, digest), ttl_s=3600)
+        await store.set("key", Native().encode(entry, identity), ttl_s=3600)
     content = path.read_bytes()
     path.write_bytes(content.replace(b"x" * 100, b"x" * 99 + b"y", 1))
     async with SqliteStore.open(path, bytes_max=1 << 26, clock=CLOCK) as store:
         value = await store.get("key")
     assert value is not None
     with pytest.raises(BackendRejected, match="wrong checksum"):
-        native.decode(value, digest)
+        Native().decode(value, identity)
 
 
 async def refill(path: Path) -> int:

@@ -40,7 +40,9 @@ class ScriptedExchange:
             return self._noted(outcome)
 
         async def finish() -> Reply:
-            return self._noted(await outcome.finish())
+            reply = await outcome.finish()
+            assert not isinstance(reply, Pending)
+            return self._noted(reply)
 
         return Pending(outcome.first, finish)
 

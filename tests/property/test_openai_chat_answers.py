@@ -14,7 +14,7 @@ from ai_cache_extproc.dialects.openai_chat_merge import merge
 from ai_cache_extproc.dialects.openai_chat_split import split
 from ai_cache_extproc.errors import DialectError
 from ai_cache_extproc.model import Mode
-from tests.support.chat_answers import DIALECT, KEPT_STREAMS, STREAM_TYPE, answer_head, captured, question
+from tests.support.chat_answers import DIALECT, KEPT_STREAMS, STREAM_TYPE, answer_head, captured, question, settle
 
 LINE_BYTES_MAX = 1024 * 1024
 
@@ -89,12 +89,12 @@ def test_captured_in_any_chunks(name: str, data: st.DataObject) -> None:
     stream = KEPT_STREAMS[name]
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=20).map(sorted))
     pieces = [stream[start:end] for start, end in pairwise([0, *cuts, len(stream)])]
-    capture = DIALECT.capture(answer_head(STREAM_TYPE))
+    capture = DIALECT.capture(question(), answer_head(STREAM_TYPE))
     last = len(pieces) - 1
     whole = [capture.feed(piece, end_of_stream=at == last) for at, piece in enumerate(pieces)]
     assert whole[-1]
     asked = question(Mode.STREAM, name=name)
-    DIALECT.judge(asked, capture.mode, capture.body(), tool_calls=True)
+    settle(asked, capture.mode, capture.body(), tool_calls=True)
     replay = DIALECT.replay(asked, [captured(Mode.STREAM, capture.body())])
     assert replay is not None
     assert stream == replay.body
@@ -107,5 +107,5 @@ def test_any_body_is_judged(mode: Mode, body: bytes) -> None:
     other = Mode.STREAM if mode is Mode.JSON else Mode.JSON
     for sent in (body, b"data: " + body + b"\n\ndata: [DONE]\n\n", b'{"choices": [' + body + b"]}"):
         with suppress(DialectError):
-            DIALECT.judge(question(mode), mode, sent, tool_calls=True)
+            settle(question(mode), mode, sent, tool_calls=True)
         DIALECT.replay(question(other), [captured(mode, sent)])

@@ -8,13 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from ai_cache_extproc.dialects.openai_chat import OpenAIChat
-from ai_cache_extproc.model import Captured, Mode, Question, ResponseHead
+from ai_cache_extproc.model import Captured, Mode, Question, RequestHead, ResponseHead
 
 _FIXTURES = Path(__file__).parent.parent / "fixtures" / "openai_chat"
 
 DIALECT = OpenAIChat(sse_line_bytes_max=1024 * 1024)
 JSON_TYPE = "application/json"
 STREAM_TYPE = "text/event-stream; charset=utf-8"
+HEAD = RequestHead("POST", "/v1/chat/completions", "llm", {})
 
 
 def _answers(folder: str, suffix: str) -> dict[str, bytes]:
@@ -31,7 +32,13 @@ def question(mode: Mode = Mode.JSON, *, name: str = "", usage_chunk: bool = Fals
     """A question in this mode, asking for as many choices as the answer `name` has."""
     body = {"model": "gpt", "messages": [{"role": "user", "content": "Why?"}], "stream": mode is Mode.STREAM}
     options = {"stream_options": {"include_usage": True}} if usage_chunk else {}
-    return DIALECT.read(body | options | {"n": 2 if "two" in name else 1})
+    return DIALECT.read(body | options | {"n": 2 if "two" in name else 1}, raw=b"", head=HEAD)
+
+
+def settle(asked: Question, mode: Mode, body: bytes, *, tool_calls: bool, dialect: OpenAIChat = DIALECT) -> None:
+    """Settle an answer as write-back does; whatever may be kept is kept as it is."""
+    answer = captured(mode, body)
+    assert answer is dialect.settle(asked, answer, tool_calls=tool_calls)
 
 
 def captured(mode: Mode, body: bytes) -> Captured:

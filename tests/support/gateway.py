@@ -5,9 +5,11 @@ A second listener of the same Envoy goes to the same upstream without the filter
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -27,6 +29,7 @@ from tests.support.upstream import Upstream
 ROOT = Path(__file__).resolve().parent.parent.parent
 SHIPPED = ROOT / "envoy" / "envoy.yaml"
 START_S_MAX = 60
+SIDECAR = "ai_cache_extproc"
 FILTER = "envoy.filters.http.ext_proc"
 BASE: Mapping[str, Any] = {
     "envoy": {"message_timeout_ms": 500, "max_message_timeout_ms": 10_000},
@@ -35,14 +38,28 @@ BASE: Mapping[str, Any] = {
 }
 
 Node = dict[str, Any]
+PATIENT: Node = {"message_timeout": "10s", "max_message_timeout": "20s"}
+"""What the filter may say where a test asks so much at once that a busy machine is late by more than half a second."""
+_handed_out: set[int] = set()
+
+
+def redis_store(port: int, **settings: Any) -> Node:
+    """The sidecar's section `store` for the Redis at a port of loopback."""
+    return {"type": "redis", "url": f"redis://127.0.0.1:{port}", **settings}
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port on loopback that nobody listens on at this moment; never the same twice in a process.
+
+    Below Linux's range for outgoing connections: none of them takes it before its listener is there, or while it is down.
+    """
+    while True:
+        port = 12_000 + secrets.randbelow(20_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _handed_out:
+                _handed_out.add(port)
+                return port
 
 
 def envoy_binary() -> Path:
@@ -56,7 +73,7 @@ def gateway_document(
     admin_port: int,
     *,
     upstream_port: int,
-    sidecar_port: int,
+    sidecar_ports: Sequence[int],
     before: Sequence[Node] = (),
     filter_says: Node | None = None,
 ) -> Node:
@@ -82,8 +99,12 @@ def gateway_document(
             route.pop("typed_per_filter_config", None)
     document["static_resources"]["listeners"].append(plain)
     for cluster in document["static_resources"]["clusters"]:
-        (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
-        _set_port(endpoint["endpoint"], {"llm": upstream_port, "ai_cache": sidecar_port}[cluster["name"]])
+        ports = {"llm": [upstream_port], "ai_cache": sidecar_ports}[cluster["name"]]
+        (group,) = cluster["load_assignment"]["endpoints"]
+        (endpoint,) = group["lb_endpoints"]
+        group["lb_endpoints"] = [copy.deepcopy(endpoint) for _ in ports]
+        for each, own in zip(group["lb_endpoints"], ports, strict=True):
+            _set_port(each["endpoint"], own)
     return document
 
 
@@ -139,7 +160,8 @@ class Process:
 class Gateway:
     """Envoy, sidecar and upstream; a context manager.
 
-    config: what the sidecar's document says beyond BASE. before, filter_says: as in `gateway_document`. port takes requests, plain_port is the way without the filter.
+    config: what the sidecar's document says beyond BASE. workers: its processes, each an endpoint of its own. before, filter_says: as in `gateway_document`. upstream: another gateway's, which runs it. beside: ports of
+    further sidecars for this Envoy. launch: in place of the sidecar's module, and arguments before its own. port takes requests, plain_port is the way without the filter.
     """
 
     def __init__(
@@ -147,19 +169,28 @@ class Gateway:
         folder: Path,
         config: Mapping[str, Any] | None = None,
         *,
+        workers: int = 1,
         before: Sequence[Node] = (),
         filter_says: Node | None = None,
+        upstream: Upstream | None = None,
+        beside: Sequence[int] = (),
+        launch: Sequence[str] = (SIDECAR,),
     ) -> None:
         self.folder = folder
         self._before = before
         self._filter_says = filter_says
-        self.upstream = Upstream()
+        self._owns_upstream = upstream is None
+        self._beside = beside
+        self._launch = launch
+        self.upstream = upstream or Upstream()
         self.port, self.plain_port = free_port(), free_port()
-        self.envoy_admin, self.sidecar_port, self.sidecar_admin = free_port(), free_port(), free_port()
+        self.envoy_admin, self.sidecar_admin = free_port(), free_port()
+        self.sidecar_ports = [free_port() for _ in range(workers)]
         self.database = folder / "cache.db"
         self._document = {
             **BASE,
-            "listen": [f"127.0.0.1:{self.sidecar_port}"],
+            "listen": [f"127.0.0.1:{port}" for port in self.sidecar_ports],
+            "workers": workers,
             "admin": f"127.0.0.1:{self.sidecar_admin}",
             "store": {"type": "sqlite", "path": str(self.database)},
             **(config or {}),
@@ -177,7 +208,9 @@ class Gateway:
         return f"http://127.0.0.1:{self.plain_port}"
 
     def __enter__(self) -> Self:
-        self.upstream.__enter__()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._owns_upstream:
+            self.upstream.__enter__()
         try:
             self.start_sidecar()
             self._start_envoy()
@@ -192,12 +225,13 @@ class Gateway:
         for name in ("envoy", "sidecar"):
             if process := getattr(self, name, None):
                 process.stop()
-        self.upstream.__exit__(None, None, None)
+        if self._owns_upstream:
+            self.upstream.__exit__(None, None, None)
 
     def start_sidecar(self) -> None:
         """Start the sidecar on its addresses and wait until it serves."""
         self.config.write_text(yaml.safe_dump(self._document))
-        command = [sys.executable, "-m", "ai_cache_extproc", "serve", "--config", str(self.config)]
+        command = [sys.executable, "-m", *self._launch, "serve", "--config", str(self.config)]
         self.sidecar = Process(command, self.folder / "sidecar.log")
         self.sidecar.wait_ready(f"http://127.0.0.1:{self.sidecar_admin}/readyz")
 
@@ -221,9 +255,9 @@ class Gateway:
         return sum(values)
 
     def wait_for_sidecar(self) -> None:
-        """Return when Envoy's health check has found the sidecar."""
+        """Return when Envoy's health checks have found the sidecar, each worker of it."""
         give_up = time.monotonic() + START_S_MAX
-        while not self.envoy_stat("cluster.ai_cache.membership_healthy$"):
+        while self.envoy_stat("cluster.ai_cache.membership_healthy$") < len(self.sidecar_ports):
             assert time.monotonic() < give_up, "Envoy never found the sidecar"
             time.sleep(0.02)
 
@@ -238,7 +272,7 @@ class Gateway:
             self.plain_port,
             self.envoy_admin,
             upstream_port=self.upstream.port,
-            sidecar_port=self.sidecar_port,
+            sidecar_ports=[*self.sidecar_ports, *self._beside],
             before=self._before,
             filter_says=self._filter_says,
         )

@@ -112,7 +112,7 @@ async def _ask(port: int, text: str, stream: bool, key: str) -> tuple[int, str, 
         received = await reader.readuntil(b"\r\n\r\n")
         status, *lines = received.decode("latin-1").split("\r\n")
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        content = await _read_body(reader, fields)
+        content = await read_body(reader, fields)
         return int(status.split(" ")[1]), fields.get("x-ai-cache-status", "none"), content
     finally:
         await hang_up(writer)
@@ -125,7 +125,7 @@ async def hang_up(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-async def _read_body(reader: asyncio.StreamReader, fields: dict[str, str]) -> bytes:
+async def read_body(reader: asyncio.StreamReader, fields: dict[str, str]) -> bytes:
     """The body. Raises EOFError if it is cut."""
     if fields.get("transfer-encoding") != "chunked":
         return await reader.readexactly(int(fields["content-length"]))
@@ -133,4 +133,6 @@ async def _read_body(reader: asyncio.StreamReader, fields: dict[str, str]) -> by
     while size := int(await reader.readline() or b"x", 16):
         chunks.append(await reader.readexactly(size))
         await reader.readexactly(2)
+    while (await reader.readline()).strip():
+        pass
     return b"".join(chunks)

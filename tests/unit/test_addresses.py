@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ai_cache_extproc.config.addresses import (
@@ -11,6 +13,7 @@ from ai_cache_extproc.config.addresses import (
     UnixAddress,
     listen_addresses,
     parse_address,
+    worker_addresses,
 )
 from ai_cache_extproc.errors import ConfigError
 
@@ -113,3 +116,44 @@ def test_no_address_and_one_address_twice_are_refused(texts: list[str], reason: 
     with pytest.raises(ConfigError) as refused:
         listen_addresses(texts, insecure=False)
     assert reason == refused.value.reason
+
+
+@pytest.mark.parametrize(
+    ("listen", "workers", "expected"),
+    [
+        (["127.0.0.1:1", "unix:/x.sock"], 1, [["127.0.0.1:1", "unix:/x.sock"]]),
+        (["127.0.0.1:1", "unix:/x.sock"], 2, [["127.0.0.1:1"], ["unix:/x.sock"]]),
+        (["127.0.0.1:50051"], 3, [["127.0.0.1:50051"], ["127.0.0.1:50052"], ["127.0.0.1:50053"]]),
+        (["[::1]:65534"], 2, [["[::1]:65534"], ["[::1]:65535"]]),
+        (["127.0.0.1:0"], 2, [["127.0.0.1:0"], ["127.0.0.1:0"]]),
+        (["unix:/run/x.sock"], 3, [["unix:/run/x.sock"], ["unix:/run/x-1.sock"], ["unix:/run/x-2.sock"]]),
+        (["unix:///run.d/x"], 2, [["unix:/run.d/x"], ["unix:/run.d/x-1"]]),
+        (["unix:x.y.sock"], 2, [["unix:x.y.sock"], ["unix:x.y-1.sock"]]),
+        (["unix:/run/.sock"], 2, [["unix:/run/.sock"], ["unix:/run/.sock-1"]]),
+    ],
+    ids=["one", "one each", "ports", "last port", "free ports", "sockets", "no suffix", "two dots", "only a suffix"],
+)
+def test_each_worker_has_an_address_of_its_own(listen: list[str], workers: int, expected: list[list[str]]) -> None:
+    """As given, or derived from the only one; worker 0 keeps it, so that more workers leave what Envoy knows in place."""
+    found = worker_addresses(listen, workers, insecure=False)
+    assert expected == [[str(address) for address in own] for own in found]
+
+
+@pytest.mark.parametrize(
+    ("listen", "workers", "reason"),
+    [
+        (["127.0.0.1:1", "127.0.0.1:2"], 3, "has 2 addresses for 3 workers: write one for each worker"),
+        (["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"], 2, "has 3 addresses for 2 workers"),
+        (["127.0.0.1:65535"], 2, "'127.0.0.1:65535' leaves no port for worker 1: choose a lower one"),
+        ([f"unix:/{'x' * 106}"], 2, "is 109 bytes long: a Unix socket takes at most 107"),
+        (["127.0.0.1:1", "127.0.0.1:1"], 2, "stands twice"),
+        (["192.0.2.1:1"], 2, "set insecure_listen: true"),
+        ([], 2, "no address to listen on"),
+    ],
+    ids=["too few", "too many", "no port", "path", "twice", "beyond loopback", "none"],
+)
+def test_addresses_that_do_not_suit_the_workers_are_refused(listen: list[str], workers: int, reason: str) -> None:
+    """Both numbers are named, and the way out."""
+    with pytest.raises(ConfigError, match=re.escape(reason)) as refused:
+        worker_addresses(listen, workers, insecure=False)
+    assert "listen" == refused.value.path

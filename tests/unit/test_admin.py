@@ -70,7 +70,9 @@ async def running(
     """Serve the pages over a store; with uptime 5.5 s."""
     metrics = Metrics(CollectorRegistry())
     store = store or MemoryStore(bytes_max=2**20, clock=lambda: 0.0)
-    health = Health(store=store, metrics=metrics, key=key, needs_store=lambda: needs_store, check_timeout_s=0.02)
+    health = Health(
+        store=store, metrics=metrics, key=lambda: key, needs_store=lambda: needs_store, check_timeout_s=0.02
+    )
     if serving:
         health.serving()
     seconds = iter([0.0, 5.5, 5.5])

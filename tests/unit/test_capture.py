@@ -7,7 +7,7 @@ import pytest
 from ai_cache_extproc.dialects.base import Capture
 from ai_cache_extproc.errors import DialectError
 from ai_cache_extproc.model import Mode, Reason
-from tests.support.chat_answers import DIALECT, JSON_TYPE, KEPT_JSON, KEPT_STREAMS, STREAM_TYPE, answer_head
+from tests.support.chat_answers import DIALECT, JSON_TYPE, KEPT_JSON, KEPT_STREAMS, STREAM_TYPE, answer_head, question
 
 BODY = KEPT_JSON["text"]
 
@@ -24,7 +24,7 @@ BODY = KEPT_JSON["text"]
 )
 def test_mode_by_content_type(content_type: str, mode: Mode) -> None:
     """The answer's own content type says how it travels; it is kept as it came."""
-    capture = DIALECT.capture(answer_head(content_type))
+    capture = DIALECT.capture(question(), answer_head(content_type))
     assert (mode, content_type, 0) == (capture.mode, capture.content_type, capture.size_bytes)
 
 
@@ -34,13 +34,13 @@ def test_mode_by_content_type(content_type: str, mode: Mode) -> None:
 def test_other_content_types(content_type: str) -> None:
     """What is neither JSON nor an event stream is not collected."""
     with pytest.raises(DialectError) as caught:
-        DIALECT.capture(answer_head(content_type))
+        DIALECT.capture(question(), answer_head(content_type))
     assert Reason.CONTENT_TYPE == caught.value.reason
 
 
 def _json(length: str | None = None) -> Capture:
     headers = {} if length is None else {"content_length": length}
-    return DIALECT.capture(answer_head(JSON_TYPE, **headers))
+    return DIALECT.capture(question(), answer_head(JSON_TYPE, **headers))
 
 
 def test_json_without_length() -> None:
@@ -105,7 +105,7 @@ def test_stream_whole_and_byte_by_byte(name: str) -> None:
     # A lone CR might be half of a line end; only the end of the stream tells.
     known_early = not stream.endswith(b"\r")
     for size in (len(stream), 1):
-        capture = DIALECT.capture(answer_head(STREAM_TYPE))
+        capture = DIALECT.capture(question(), answer_head(STREAM_TYPE))
         chunks = [stream[start : start + size] for start in range(0, len(stream), size)]
         seen = [capture.feed(chunk, end_of_stream=False) for chunk in chunks]
         assert [*[False] * (len(chunks) - 1), known_early] == seen
@@ -116,9 +116,9 @@ def test_stream_whole_and_byte_by_byte(name: str) -> None:
 def test_stream_ends_on_its_last_frame() -> None:
     """The end of the stream may come with the last frame, or as trailers behind it."""
     stream = KEPT_STREAMS["cr"]
-    with_eos = DIALECT.capture(answer_head(STREAM_TYPE))
+    with_eos = DIALECT.capture(question(), answer_head(STREAM_TYPE))
     assert with_eos.feed(stream, end_of_stream=True)
-    with_trailers = DIALECT.capture(answer_head(STREAM_TYPE))
+    with_trailers = DIALECT.capture(question(), answer_head(STREAM_TYPE))
     assert not with_trailers.feed(stream, end_of_stream=False)
     assert with_trailers.end()
 
@@ -126,7 +126,7 @@ def test_stream_ends_on_its_last_frame() -> None:
 def test_stream_bytes_after_the_end() -> None:
     """What follows the end event is not part of the answer, in the same chunk and in later ones."""
     stream = KEPT_STREAMS["text"]
-    capture = DIALECT.capture(answer_head(STREAM_TYPE))
+    capture = DIALECT.capture(question(), answer_head(STREAM_TYPE))
     assert capture.feed(stream + b": bye\n\n", end_of_stream=False)
     assert capture.feed(b": bye\n\n", end_of_stream=True)
     assert stream == capture.body()
@@ -136,9 +136,9 @@ def test_stream_cut_after_every_byte() -> None:
     """A stream cut after any of its bytes is never whole, whatever is said of its end."""
     trials = 0
     for name, stream in KEPT_STREAMS.items():
-        capture = DIALECT.capture(answer_head(STREAM_TYPE))
+        capture = DIALECT.capture(question(), answer_head(STREAM_TYPE))
         for cut in range(len(stream)):
-            ended = DIALECT.capture(answer_head(STREAM_TYPE))
+            ended = DIALECT.capture(question(), answer_head(STREAM_TYPE))
             # After CR LF CR only the LF of a blank line is missing: a client reads the end event as complete.
             complete = stream[:cut].endswith(b"[DONE]\r\n\r")
             assert complete == ended.feed(stream[:cut], end_of_stream=True), (name, cut)

@@ -47,7 +47,15 @@ def test_the_version_is_printed(run: Terminal) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nonsense"], ["--nonsense"], ["check"], ["check", "a", "b"], ["explain"], ["stats", "--output", "xml"]],
+    [
+        ["nonsense"],
+        ["--nonsense"],
+        ["check"],
+        ["check", "a", "b"],
+        ["explain"],
+        ["stats", "--output", "xml"],
+        ["serve", "--workers", "0"],
+    ],
 )
 def test_wrong_usage_ends_with_2(run: Terminal, arguments: list[str]) -> None:
     """Nothing is printed where a program reads, and no traceback anywhere."""
@@ -108,6 +116,7 @@ def test_the_module_is_the_command() -> None:
         (["--listen", "nonsense"], "--listen: listen"),
         (["--listen", "0.0.0.0:0"], "set insecure_listen: true"),
         (["--admin", "nonsense"], "--admin: admin"),
+        (["--workers", "3", "--listen", "127.0.0.1:1", "--listen", "127.0.0.1:2"], "has 2 addresses for 3 workers"),
         (["--config", "/nonexistent.yaml"], "/nonexistent.yaml: cannot be read"),
     ],
 )

@@ -154,3 +154,87 @@ def test_check_of_a_file_that_is_not_there(run: Terminal) -> None:
     assert 1 == code
     (line,) = err.splitlines()
     assert line.startswith("aicache: /nonexistent.yaml: cannot be read")
+
+
+def test_check_names_the_workers(run: Terminal, tmp_path: Path) -> None:
+    """Every endpoint, also a derived one; that limits hold for each, and that memory is not shared."""
+    document = run.json("check", written(tmp_path, "listen: unix:/run/x.sock\nworkers: 3\nstore: {type: memory}\n"))
+    plan = document["plan"]
+    assert isinstance(plan, dict)
+    assert (
+        "unix:/run/x.sock, unix:/run/x-1.sock and unix:/run/x-2.sock for Envoy (gRPC), "
+        "one for each of 3 worker processes; the limits hold for each"
+    ) == plan["listens"]
+    assert ["store: each of the 3 workers keeps its own answers in memory; the others do not find them"] == document[
+        "warnings"
+    ]
+    assert [] == run.json("check", written(tmp_path, "workers: 2\nrules: [{}]\n"))["warnings"]
+
+
+REDIS = "{type: redis, url: redis://cache.test}"
+
+
+@pytest.mark.parametrize(
+    ("store", "expected"),
+    [
+        (REDIS, "Redis cache.test; its own maxmemory policy makes room"),
+        ("{type: redis, url: redis://me@cache.test:6380/2}", "Redis cache.test:6380, database 2; its own"),
+        ("{type: redis, url: 'unix:///run/redis.sock'}", "Redis /run/redis.sock; its own"),
+        ("{type: redis, url: rediss://cache.test}", "Redis cache.test over TLS; its own"),
+        (
+            "{type: redis, url: rediss://cache.test, tls: {verify: false}}",
+            "Redis cache.test over TLS, its certificate NOT verified; its own",
+        ),
+        (
+            "{type: redis, url: [redis://a.test:1, redis://b.test:2], cluster: true}",
+            "Redis Cluster found through a.test:1 and b.test:2; its own",
+        ),
+        (
+            "{type: redis, url: [redis://a.test/1, redis://b.test/1], sentinel: {master: main}, password: sk-canary}",
+            'Redis master "main" named by the sentinels a.test and b.test, database 1; its own',
+        ),
+    ],
+    ids=["plain", "port and database", "socket", "TLS", "unverified", "cluster", "sentinel"],
+)
+def test_check_says_which_redis(run: Terminal, tmp_path: Path, store: str, expected: str) -> None:
+    """Where it is, how it is found and how it is reached; never as whom with which password."""
+    document = run.json("check", written(tmp_path, f"store: {store}\n"))
+    plan = document["plan"]
+    assert isinstance(plan, dict)
+    assert expected in plan["store"]
+    assert "made at the first start" in plan["identity key"]
+    assert "me@" not in str(document)
+    assert "canary" not in str(document)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (f"store: {REDIS}", "or with client tracking as soon as it changes; empty while Redis is away"),
+        (f"store: {REDIS.replace('}', ', tracking: false}')}", "64 MiB, read again from the store after 1 min"),
+        (f"store: {REDIS}\nnear: {{bytes_max: 0}}", "off"),
+        ("store: {type: memory}", "64 MiB, read again from the store after 1 min"),
+    ],
+    ids=["tracking", "without", "off", "another store"],
+)
+def test_check_says_how_long_near_copies_live(run: Terminal, tmp_path: Path, settings: str, expected: str) -> None:
+    """Until something changes only where changes are told."""
+    plan = run.json("check", written(tmp_path, f"{settings}\n"))["plan"]
+    assert isinstance(plan, dict)
+    assert plan["near copy"].endswith(expected)
+
+
+def test_check_says_what_encrypts(run: Terminal, tmp_path: Path) -> None:
+    """By the ids of the keys, in their order; the keys themselves nowhere."""
+    expected = [
+        "off: the store holds answers in clear",
+        "AES-256-GCM under key a",
+        "AES-256-GCM under key a; b and c still read",
+    ]
+    keys = [f'{{id: {name}, key: "{name * 64}"}}' for name in "abc"]
+    for count, words in zip((0, 1, 3), expected, strict=True):
+        file = written(tmp_path, f"encryption: {{keys: [{', '.join(keys[:count])}]}}\n")
+        code, out, _ = run("check", file)
+        assert 0 == code
+        assert words in " ".join(out.split())
+        assert "aaaa" not in out

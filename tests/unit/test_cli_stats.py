@@ -16,6 +16,7 @@ from ai_cache_extproc import __version__
 from ai_cache_extproc.admin.health import Health
 from ai_cache_extproc.admin.http import Admin
 from ai_cache_extproc.admin.pages import Pages
+from ai_cache_extproc.cli.asking import ask
 from ai_cache_extproc.config.model import Config
 from ai_cache_extproc.model import Reason
 from ai_cache_extproc.stores.base import Store
@@ -59,6 +60,7 @@ def test_stats_are_told_in_words(run: Terminal) -> None:
         code, out, _ = run("stats", "--admin", address)
         assert 0 == code
         assert "no lookups yet" in out
+        assert "workers" not in out
         for result in ("hit", "miss", "miss"):
             metrics.exchange("d", "r", result)
         for reason in (Reason.NO_RULE, Reason.BOM, Reason.BOM):
@@ -111,3 +113,12 @@ def test_stats_of_something_else_say_so(run: Terminal) -> None:
         thread.join()
     assert 1 == code
     assert "is no sidecar's admin address (/stats: 200)" in err
+
+
+def test_stats_name_the_workers(run: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are several, their number is shown."""
+    with sidecar(MemoryStore(bytes_max=2**20, clock=lambda: 0.0)) as (address, _):
+        figures = ask(address, "/stats") | {"workers": 4}
+    monkeypatch.setattr("ai_cache_extproc.cli.figures.ask", lambda *_: figures)
+    _, out, _ = run("stats")
+    assert "workers 4" in [" ".join(line.split()) for line in out.splitlines()]

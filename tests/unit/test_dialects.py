@@ -29,11 +29,11 @@ def test_chat_paths(path: str) -> None:
     [
         "",
         "/",
-        "/v1/completions",
+        "/v1/completions/cmpl-1",
         "/v1/chat/completions/",
         "/v1/chat/completions/chatcmpl-1",
         "/v1/xchat/completions/messages",
-        "/livechat/completions",
+        "/livecompletions",
         "/other?path=/v1/chat/completions",
     ],
 )

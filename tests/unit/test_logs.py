@@ -158,3 +158,17 @@ def test_what_ends_the_process_is_one_line(stream: io.TextIOWrapper) -> None:
     assert "process_crashed" == line["event"]
     assert "ValueError" == line["error"]
     assert SECRET not in json.dumps(line)
+
+
+def test_a_worker_signs_its_lines(stream: io.TextIOWrapper) -> None:
+    """Both ways of logging, and what ends the process; a process that is alone does not."""
+    logs.configure("info", "json", stream=stream, worker=3)
+    structlog.get_logger().warning("one")
+    logs.tell("exchange", {"result": "hit"})
+    logs._log_crash(ValueError, ValueError(SECRET), None)
+    assert [3, 3, 3] == [line["worker"] for line in lines(stream)]
+    assert SECRET not in str(lines(stream))
+    structlog.reset_defaults()
+    logs.configure("info", "json", stream=stream)
+    structlog.get_logger().warning("alone")
+    assert "worker" not in lines(stream)[-1]

@@ -8,7 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ai_cache_extproc import __version__
 from ai_cache_extproc.errors import BackendError, BackendRejected, BackendTimeout, BackendUnavailable
-from ai_cache_extproc.model import Reason
+from ai_cache_extproc.model import BreakerState, Reason
+from ai_cache_extproc.telemetry.fleet import FleetMetrics
 from ai_cache_extproc.telemetry.metrics import FAMILIES, LOOKUP_BUCKETS_S, NEAR_BYTES, Metrics
 
 
@@ -106,6 +107,28 @@ def test_plain_counters_count(counted: Counted) -> None:
     assert 1 == counted("aicache_exchange_faults_total")
 
 
+def test_breakers_are_shown_while_their_server_is_used(counted: Counted) -> None:
+    """Each server has a gauge until it is used no longer; openings are counted by backend, and 0 before the first."""
+    for server in ("one", "two"):
+        counted.metrics.breaker("redis", server, BreakerState.CLOSED)
+    assert 0 == counted("aicache_breaker_opened_total", backend="redis")
+    counted.metrics.breaker("redis", "one", BreakerState.OPEN)
+    counted.metrics.breaker("redis", "two", BreakerState.OPEN)
+    counted.metrics.breaker("redis", "two", BreakerState.CLOSED)
+    assert 1 == counted("aicache_breaker_open", backend="redis", server="one")
+    assert 0 == counted("aicache_breaker_open", backend="redis", server="two")
+    assert 2 == counted("aicache_breaker_opened_total", backend="redis")
+    counted.metrics.breaker("redis", "one", None)
+    counted.metrics.breaker("redis", "one", None)
+    assert counted("aicache_breaker_open", backend="redis", server="one") is None
+
+
+def test_answered_upstream_errors_are_counted(counted: Counted) -> None:
+    """A miss that was answered after all has a series of its own."""
+    counted.metrics.saved()
+    assert 1 == counted("aicache_upstream_errors_answered_total")
+
+
 def test_a_failed_reload_shows_until_a_good_one(counted: Counted) -> None:
     """An alert on the gauge ends by itself once the document is good again."""
     assert 1 == counted("aicache_config_last_reload_successful")
@@ -152,9 +175,13 @@ def test_the_text_format_parses_and_holds_no_other_family(counted: Counted) -> N
     metrics = counted.metrics
     metrics.exchange("openai_chat", 'a"b\\', "hit")
     metrics.backend_error(BackendTimeout("sqlite", "get", "slow"))
+    metrics.breaker("redis", "127.0.0.1:6379", BreakerState.OPEN)
     metrics.watch_near(lambda: 0, lambda: 0)
+    metrics.watch_hearing(lambda: 1)
     metrics.watch_write_queue(lambda: 0, lambda: 0)
     metrics.store_size(0, 0)
+    # A supervisor's own stand beside those of its workers.
+    counted.registry.register(FleetMetrics(1))
     parsed = {family.name: family for family in text_string_to_metric_families(metrics.render().decode())}
     documented = {family.name.removesuffix("_total"): family for family in FAMILIES}
     assert set(documented) == set(parsed)

@@ -24,6 +24,8 @@ def _run(folder: Path, source: str, *, no_skips: bool) -> subprocess.CompletedPr
     shutil.copy(CONFTEST, folder)
     (folder / "test_one.py").write_text(source)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "CI_", "COV_"))}
+    # The file imports the tests' helpers.
+    environment["PYTHONPATH"] = str(CONFTEST.parents[1])
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", "test_one.py"],
         cwd=folder,

@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
 from ai_cache_extproc.config import model
-from ai_cache_extproc.errors import ConfigError
-from ai_cache_extproc.stores import open_store
+from ai_cache_extproc.errors import BackendUnavailable, ConfigError
+from ai_cache_extproc.model import BreakerState
+from ai_cache_extproc.stores import AnyStore, open_store
 from ai_cache_extproc.stores.sqlite import default_path
 
 
-def clock() -> float:
-    """A moment."""
-    return 1_800_000_000.0
+def opening(
+    settings: model.MemoryStore | model.SqliteStore | model.RedisStore,
+) -> AbstractAsyncContextManager[AnyStore]:
+    """The store of these settings, at one moment, with nobody watching."""
+
+    def watch(backend: str, server: str, state: BreakerState | None) -> None:
+        pass
+
+    return open_store(
+        settings, prefix="aicache:", heard=("aicache:",), clock=lambda: 1_800_000_000.0, breaker_watch=watch
+    )
 
 
 async def test_memory_is_opened_with_its_bound() -> None:
     """`type: memory` gives a store in memory of the size that was configured."""
-    async with open_store(model.MemoryStore(type="memory", bytes_max=1 << 21), clock=clock) as store:
+    async with opening(model.MemoryStore(type="memory", bytes_max=1 << 21)) as store:
         assert ("memory", 1 << 21) == (store.name, (await store.stats()).bytes_max)
 
 
 async def test_sqlite_is_opened_where_it_was_configured(tmp_path: Path) -> None:
     """`path` and `bytes_max` reach the file."""
     path = tmp_path / "there.db"
-    async with open_store(model.SqliteStore(path=path, bytes_max=1 << 21), clock=clock) as store:
+    async with opening(model.SqliteStore(path=path, bytes_max=1 << 21)) as store:
         assert ("sqlite", 1 << 21) == (store.name, (await store.stats()).bytes_max)
     assert path.exists()
+
+
+async def test_redis_is_opened_without_being_asked() -> None:
+    """Where no server is the store is opened all the same, and says so when it is asked."""
+    settings = model.RedisStore(type="redis", url=("redis://127.0.0.1:1",))
+    async with opening(settings) as store:
+        assert "redis" == store.name
+        with pytest.raises(BackendUnavailable, match="no server is known for this key"):
+            await store.get("aicache:key")
 
 
 async def test_sqlite_has_a_place_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a path the file goes to the state directory of the user."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    async with open_store(model.SqliteStore(), clock=clock):
+    async with opening(model.SqliteStore()):
         assert (tmp_path / "aicache" / "cache.db").exists()
 
 

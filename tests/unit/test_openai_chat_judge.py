@@ -12,12 +12,12 @@ from ai_cache_extproc.dialects.openai_chat import OpenAIChat
 from ai_cache_extproc.errors import DialectError
 from ai_cache_extproc.model import Mode, Reason
 from tests.support.chat_answers import (
-    DIALECT,
     KEPT_JSON,
     KEPT_STREAMS,
     REFUSED_JSON,
     REFUSED_STREAMS,
     question,
+    settle,
 )
 
 REASONS = {
@@ -35,7 +35,7 @@ DONE = b"data: [DONE]\n\n"
 
 def _refusal(mode: Mode, body: bytes, *, name: str = "", tool_calls: bool = True) -> str:
     with pytest.raises(DialectError) as caught:
-        DIALECT.judge(question(mode, name=name), mode, body, tool_calls=tool_calls)
+        settle(question(mode, name=name), mode, body, tool_calls=tool_calls)
     return caught.value.reason
 
 
@@ -56,15 +56,15 @@ def _chunk(delta: object, finish: object = None, index: object = 0) -> bytes:
 def test_json_kept(name: str) -> None:
     """Every good JSON shape may be kept, in any layout of the JSON."""
     asked = question(Mode.JSON, name=name)
-    DIALECT.judge(asked, Mode.JSON, KEPT_JSON[name], tool_calls=True)
-    DIALECT.judge(asked, Mode.JSON, json.dumps(json.loads(KEPT_JSON[name])).encode(), tool_calls=True)
+    settle(asked, Mode.JSON, KEPT_JSON[name], tool_calls=True)
+    settle(asked, Mode.JSON, json.dumps(json.loads(KEPT_JSON[name])).encode(), tool_calls=True)
 
 
 @pytest.mark.parametrize("name", KEPT_STREAMS)
 def test_stream_kept(name: str) -> None:
     """Every good stream may be kept, also as the answer to a question that asked for JSON."""
-    for mode in Mode:
-        DIALECT.judge(question(mode, name=name), Mode.STREAM, KEPT_STREAMS[name], tool_calls=True)
+    for mode in (Mode.JSON, Mode.STREAM):
+        settle(question(mode, name=name), Mode.STREAM, KEPT_STREAMS[name], tool_calls=True)
 
 
 @pytest.mark.parametrize("name", REFUSED_JSON)
@@ -89,8 +89,8 @@ def test_tool_calls_not_allowed(name: str) -> None:
 @pytest.mark.parametrize("name", ["text", "refusal", "reasoning"])
 def test_no_tool_calls(name: str) -> None:
     """Answers without tool calls are kept where a rule does not keep tool calls."""
-    DIALECT.judge(question(), Mode.JSON, KEPT_JSON[name], tool_calls=False)
-    DIALECT.judge(question(), Mode.STREAM, KEPT_STREAMS[name], tool_calls=False)
+    settle(question(), Mode.JSON, KEPT_JSON[name], tool_calls=False)
+    settle(question(), Mode.STREAM, KEPT_STREAMS[name], tool_calls=False)
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_no_tool_calls(name: str) -> None:
 )
 def test_something_said(said: Mapping[str, object]) -> None:
     """Reasoning alone, content in parts and a blank are answers."""
-    DIALECT.judge(question(), Mode.JSON, _answer([_choice(said)]), tool_calls=True)
-    DIALECT.judge(question(), Mode.STREAM, _chunk(said, "stop") + DONE, tool_calls=True)
+    settle(question(), Mode.JSON, _answer([_choice(said)]), tool_calls=True)
+    settle(question(), Mode.STREAM, _chunk(said, "stop") + DONE, tool_calls=True)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_stream_without_its_end_event() -> None:
 
 def test_error_of_null() -> None:
     """An error member that is null is no error; one that is empty is."""
-    DIALECT.judge(question(), Mode.JSON, _answer([_choice({"content": "a"})], error=None), tool_calls=True)
+    settle(question(), Mode.JSON, _answer([_choice({"content": "a"})], error=None), tool_calls=True)
     assert Reason.IN_BAND_ERROR == _refusal(Mode.JSON, _answer([_choice({"content": "a"})], error={}))
 
 
@@ -207,7 +207,7 @@ def test_line_over_the_limit() -> None:
     """A stream with a line over the limit is refused."""
     strict = OpenAIChat(sse_line_bytes_max=60)
     with pytest.raises(DialectError) as caught:
-        strict.judge(question(Mode.STREAM), Mode.STREAM, KEPT_STREAMS["text"], tool_calls=True)
+        settle(question(Mode.STREAM), Mode.STREAM, KEPT_STREAMS["text"], tool_calls=True, dialect=strict)
     assert Reason.ANSWER_NOT_UNDERSTOOD == caught.value.reason
 
 
@@ -221,5 +221,5 @@ def test_cut_stream(name: str) -> None:
         if stream[:cut].endswith(b"[DONE]\r\n\r"):
             continue
         with pytest.raises(DialectError) as caught:
-            DIALECT.judge(asked, Mode.STREAM, stream[:cut], tool_calls=True)
+            settle(asked, Mode.STREAM, stream[:cut], tool_calls=True)
         assert caught.value.reason in refused

@@ -66,6 +66,7 @@ class Watched:
         """What the rule in force says."""
         rule = self.source.current.rule_for(HEAD)
         assert rule is not None
+        assert rule.ttl_s is not None
         return rule.ttl_s
 
 
@@ -211,6 +212,7 @@ def test_every_setting_is_live_or_pinned() -> None:
         {
             "listen": ["unix:/run/other.sock"],
             "insecure_listen": True,
+            "workers": 2,
             "admin": None,
             "ready_needs_store": True,
             "envoy": {"message_timeout_ms": 300},
@@ -220,6 +222,7 @@ def test_every_setting_is_live_or_pinned() -> None:
             "limits": {"sse_line_bytes_max": 9, "answer_bytes_max": 9},
             "write_queue": {"entries_max": 1},
             "identity": {"key": "k" * 32},
+            "encryption": {"keys": [{"id": "a", "key": "0" * 64}]},
             "key_prefix": "other:",
             "drain": {"streams_s": 1},
             "log": {"format": "console"},
@@ -228,8 +231,8 @@ def test_every_setting_is_live_or_pinned() -> None:
     )
     assert set(Config.model_fields) == fresh.model_fields_set
     applied, pinned = with_pinned(current, fresh)
-    expected = "listen insecure_listen admin ready_needs_store store.path near.bytes_max near.ttl_s_max write_queue.entries_max "
-    expected += "identity.key key_prefix log.format limits.sse_line_bytes_max"
+    expected = "listen workers insecure_listen admin ready_needs_store store.path near.bytes_max near.ttl_s_max write_queue.entries_max "
+    expected += "identity.key encryption.keys key_prefix log.format limits.sse_line_bytes_max"
     assert expected.split() == list(pinned)
     live = {"envoy": fresh.envoy, "lookup": fresh.lookup, "drain": fresh.drain, "rules": fresh.rules}
     limits = fresh.limits.model_copy(update={"sse_line_bytes_max": current.limits.sse_line_bytes_max})

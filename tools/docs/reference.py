@@ -31,6 +31,7 @@ REASONS: Mapping[str, Mapping[Reason, str]] = {
         Reason.NOT_UNDERSTOOD: "The request body lacks what its API demands, or has it in another shape.",
         Reason.SIDE_EFFECT: "The request asks the API to do something besides answering.",
         Reason.REMOTE_MEDIA: "The request refers to content behind an address, which may change.",
+        Reason.SAMPLING: "The question is above the rule's temperature and has no seed.",
         Reason.STORE_ERROR: "The store could not be asked.",
     },
     "Why a lookup was a miss although an entry may exist": {
@@ -38,6 +39,7 @@ REASONS: Mapping[str, Mapping[Reason, str]] = {
     },
     f"Why an answer is not kept ({IN_HEADER})": {
         Reason.STATUS: "The answer's status is not 200.",
+        Reason.FALLBACK: "The answer came from another upstream or model than the rule's `pin` names.",
         Reason.CONTENT_TYPE: "The answer is neither JSON nor an event stream.",
         Reason.ANSWER_ENCODED: "The answer is compressed although no compression was asked for.",
         Reason.UPSTREAM_NO_STORE: "The upstream's `Cache-Control` or `Vary` forbids it.",
@@ -51,6 +53,7 @@ REASONS: Mapping[str, Mapping[Reason, str]] = {
         Reason.FINISH_REASON: "The model stopped for a reason that may not repeat, such as `length` or `content_filter`.",
         Reason.EMPTY_ANSWER: "The answer holds nothing.",
         Reason.TOOL_CALLS: "The answer calls tools, and the rule says `keep_tool_calls: false`.",
+        Reason.MORE_THAN_TEXT: "A template gives back only text, and the answer holds more: reasoning, a refusal, choices.",
         Reason.ANSWER_NOT_UNDERSTOOD: "The answer does not have the shape that its API describes.",
         Reason.QUEUE_FULL: "More answers wait to be stored than `write_queue` allows.",
     },
@@ -64,7 +67,8 @@ METRICS_INTRODUCTION = f"""{GENERATED}
 # Metrics
 
 `GET /metrics` on the admin address, in Prometheus' text format. Labels are closed sets, apart from the names of
-rules, which are configuration. `reason` takes the words of [reasons.md](reasons.md).
+rules, which are configuration. `reason` takes the words of [reasons.md](reasons.md). How the figures of several worker
+processes become one: [workers.md](workers.md#one-admin-address).
 """
 
 REASONS_INTRODUCTION = f"""{GENERATED}

@@ -10,68 +10,98 @@ from zlib import crc32
 from google.protobuf.message import DecodeError
 
 from ai_cache_extproc._generated import entry_pb2 as messages
+from ai_cache_extproc.cache.formats.base import NotOurs
+from ai_cache_extproc.cache.formats.seal import Seal, Sealed
 from ai_cache_extproc.errors import BackendRejected
-from ai_cache_extproc.model import Captured, Entry, Mode
+from ai_cache_extproc.keys.parts import joined
+from ai_cache_extproc.model import Captured, Entry, Identity, Mode
 
 VERSION = 1
+SEALED_VERSION = 2
 
-_MODES = {Mode.JSON: messages.CAPTURE_MODE_JSON, Mode.STREAM: messages.CAPTURE_MODE_STREAM}
+_MODES = {
+    Mode.JSON: messages.CAPTURE_MODE_JSON,
+    Mode.STREAM: messages.CAPTURE_MODE_STREAM,
+    Mode.TEXT: messages.CAPTURE_MODE_TEXT,
+    Mode.ARRAY: messages.CAPTURE_MODE_ARRAY,
+}
 _MODES_READ = {number: mode for mode, number in _MODES.items()}
 
 
-def encode(entry: Entry, digest: bytes) -> bytes:
-    """The bytes to store under the key that `digest` (32 bytes) belongs to.
+class Native:
+    """The format, with a seal if answers are to be encrypted: then nothing in clear is taken for an entry."""
 
-    Raises BackendRejected for text that has no UTF-8 form (JSON can spell half a surrogate pair).
-    """
-    try:
-        return _encode(entry, digest)
-    except UnicodeEncodeError as error:
-        raise BackendRejected("entry", "encode", "text without a UTF-8 form") from error
+    def __init__(self, seal: Seal | None = None) -> None:
+        self._seal = seal
+        self._version = VERSION if seal is None else SEALED_VERSION
+
+    def encode(self, entry: Entry, identity: Identity) -> bytes:
+        """The bytes to store under the identity's key.
+
+        Raises BackendRejected for text that has no UTF-8 form (JSON can spell half a surrogate pair).
+        """
+        try:
+            header, payload = _header(entry), _payload(entry)
+        except UnicodeEncodeError as error:
+            raise BackendRejected("entry", "encode", "text without a UTF-8 form") from error
+        stored = messages.StoredEntry(version=self._version, key_digest=identity.digest, header=header)
+        if self._seal is not None:
+            sealed = self._seal.close(payload, _bound(identity, self._seal.key_id, header))
+            stored.key_id, stored.nonce, payload = sealed.key_id, sealed.nonce, sealed.ciphertext
+        stored.payload = payload
+        stored.checksum = _checksum(identity.digest, header, payload)
+        return stored.SerializeToString()
+
+    def decode(self, data: bytes, identity: Identity) -> Entry:
+        """The entry that was stored under the identity's key. Raises BackendRejected for anything else."""
+        try:
+            stored = messages.StoredEntry.FromString(data)
+            self._verify(stored, identity)
+            header = messages.EntryHeader.FromString(stored.header)
+            payload = messages.EntryPayload.FromString(self._opened(stored, identity))
+        except DecodeError as error:
+            raise _rejected("not an entry") from error
+        captures = tuple(map(_captured, payload.captures))
+        if not captures:
+            raise _rejected("no capture")
+        if len({message.mode for message in payload.captures}) != len(captures):
+            raise _rejected("two captures of one mode")
+        return Entry(dialect=header.dialect, model=header.model, rule=header.rule, captures=captures)
+
+    def _verify(self, stored: messages.StoredEntry, identity: Identity) -> None:
+        if stored.version > SEALED_VERSION:
+            raise NotOurs("entry", "decode", f"version {stored.version} is later than {SEALED_VERSION}")
+        if stored.version != self._version:
+            raise _rejected(f"version {stored.version}, not {self._version}")
+        if stored.key_digest != identity.digest:
+            raise _rejected("stored under another key")
+        if stored.checksum != _checksum(stored.key_digest, stored.header, stored.payload):
+            raise _rejected("wrong checksum")
+
+    def _opened(self, stored: messages.StoredEntry, identity: Identity) -> bytes:
+        if self._seal is None:
+            return stored.payload
+        sealed = Sealed(stored.key_id, stored.nonce, stored.payload)
+        return self._seal.open(sealed, _bound(identity, stored.key_id, stored.header))
 
 
-def decode(data: bytes, digest: bytes) -> Entry:
-    """The entry that was stored under the key of `digest`. Raises BackendRejected for anything else."""
-    try:
-        stored = messages.StoredEntry.FromString(data)
-        _verify(stored, digest)
-        header = messages.EntryHeader.FromString(stored.header)
-        payload = messages.EntryPayload.FromString(stored.payload)
-    except DecodeError as error:
-        raise _rejected("not an entry") from error
-    captures = tuple(map(_captured, payload.captures))
-    if not captures:
-        raise _rejected("no capture")
-    if len({message.mode for message in payload.captures}) != len(captures):
-        raise _rejected("two captures of one mode")
-    return Entry(dialect=header.dialect, model=header.model, rule=header.rule, captures=captures)
-
-
-def _encode(entry: Entry, digest: bytes) -> bytes:
-    header = messages.EntryHeader(
+def _header(entry: Entry) -> bytes:
+    return messages.EntryHeader(
         dialect=entry.dialect,
         model=entry.model,
         rule=entry.rule,
         created_s=min(captured.created_s for captured in entry.captures),
         expires_s=entry.expires_s,
     ).SerializeToString()
-    payload = messages.EntryPayload(captures=map(_message, entry.captures)).SerializeToString()
-    return messages.StoredEntry(
-        version=VERSION,
-        key_digest=digest,
-        header=header,
-        payload=payload,
-        checksum=_checksum(digest, header, payload),
-    ).SerializeToString()
 
 
-def _verify(stored: messages.StoredEntry, digest: bytes) -> None:
-    if stored.version != VERSION:
-        raise _rejected(f"version {stored.version}, not {VERSION}")
-    if stored.key_digest != digest:
-        raise _rejected("stored under another key")
-    if stored.checksum != _checksum(stored.key_digest, stored.header, stored.payload):
-        raise _rejected("wrong checksum")
+def _payload(entry: Entry) -> bytes:
+    return messages.EntryPayload(captures=map(_message, entry.captures)).SerializeToString()
+
+
+def _bound(identity: Identity, key_id: str, header: bytes) -> bytes:
+    """What a sealed payload is bound to, so that it opens nowhere else; no text in it can be taken for another."""
+    return joined((b"aicache entry %d" % SEALED_VERSION, identity.key.encode(), key_id.encode(), header))
 
 
 def _checksum(digest: bytes, header: bytes, payload: bytes) -> int:

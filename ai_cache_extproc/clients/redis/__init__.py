@@ -1,0 +1,1 @@
+"""The one Redis client: pipelined connections of our own, discovery by redis-py."""
