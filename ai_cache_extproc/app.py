@@ -15,6 +15,8 @@ import uvloop
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from ai_cache_extproc import __version__
+from ai_cache_extproc.admin.access import Access
+from ai_cache_extproc.admin.entries import Entries
 from ai_cache_extproc.admin.health import OK, Health
 from ai_cache_extproc.admin.http import Admin
 from ai_cache_extproc.admin.pages import Pages
@@ -35,11 +37,13 @@ from ai_cache_extproc.stores import open_store
 from ai_cache_extproc.stores.base import KeyKeeper, Store, Tended
 from ai_cache_extproc.stores.unavailable import UnavailableStore
 from ai_cache_extproc.telemetry.metrics import Metrics
+from ai_cache_extproc.telemetry.traces import Spans, open_spans
 
 log = structlog.get_logger()
 
-EPOCH = 0
-"""Stands in every key: counting it up puts all entries out of reach at once."""
+_COLLECT_AFTER = 20_000
+"""Objects more than before, until the garbage collector looks at the young ones."""
+
 KEY_S_MAX = 1.0
 """How long the start waits for a shared store to give its identity key; requests pass meanwhile, as they do after it."""
 RECEIVE_FACTOR = 4
@@ -108,9 +112,9 @@ class Sidecar:
                 key=lambda: keys.problem or OK,
                 needs_store=lambda: self._config.ready_needs_store,
             )
-            admin = self._bind_admin(stack, health)
             cache = self._cache(store, keys)
-            server = self._server(cache)
+            admin = self._bind_admin(stack, health, cache)
+            server = self._server(cache, await self._open_spans(stack))
             stack.push_async_callback(server.stop, 0)
             await server.start()
             self.listen = server.bound
@@ -143,20 +147,38 @@ class Sidecar:
             log.error("store_unavailable", store=options.type, reason=str(error))  # noqa: TRY400 - the reason says it all
             return UnavailableStore(options.type, error.reason)
 
+    async def _open_spans(self, stack: AsyncExitStack) -> Spans | None:
+        tracing = self._config.tracing
+        if tracing.url is None:
+            return None
+        opening = open_spans(
+            url=tracing.url,
+            headers=tracing.headers,
+            service_name=tracing.service_name,
+            ratio=tracing.ratio,
+            timeout_s=tracing.timeout_ms / 1000,
+            interval_s=tracing.interval_ms / 1000,
+            queue_max=tracing.queue_max,
+        )
+        return await stack.enter_async_context(opening)
+
     def _keys(self, store: KeepingStore) -> KeySource:
         config = self._config
         configured = config.identity.secret
-        return KeySource(store, configured=configured, prefix=config.key_prefix, epoch=EPOCH, metrics=self._metrics)
+        return KeySource(store, configured=configured, prefix=config.key_prefix, metrics=self._metrics)
 
-    def _bind_admin(self, stack: AsyncExitStack, health: Health) -> Admin | None:
+    def _bind_admin(self, stack: AsyncExitStack, health: Health, cache: Cache) -> Admin | None:
         if self._config.admin is None:
             return None
+        access = Access.of(self._config)
         pages = Pages(
             metrics=self._metrics,
             health=health,
             config=lambda: self._source.current.config,
             monotonic=self._monotonic,
             store_name=self._config.store.type,
+            entries=Entries(cache.inventory, cache.purges, access=access, clock=self._clock),
+            access=access,
         )
         admin = Admin(self._config.admin, pages.app())
         admin.bind()
@@ -169,7 +191,7 @@ class Sidecar:
             self._config, store, keys, metrics=self._metrics, clock=self._clock, monotonic=self._monotonic
         )
 
-    def _server(self, cache: Cache) -> Server:
+    def _server(self, cache: Cache, spans: Spans | None) -> Server:
         source = self._source
         services = Services(
             dialects=Dialects(self._config.limits.sse_line_bytes_max),
@@ -177,10 +199,13 @@ class Sidecar:
             budget=CaptureBudget(self._metrics),
             metrics=self._metrics,
             monotonic=self._monotonic,
+            spans=spans,
         )
+        for tariff in source.current.tariffs.every:
+            self._metrics.savings.expect(tariff.label, tariff.currency)
         return Server(
             listen=self._config.listen,
-            new_exchange=lambda: Exchange(source.current, services),
+            new_exchange=lambda named: Exchange(source.current, services, named),
             metrics=self._metrics,
             receive_bytes_max=self._config.limits.request_bytes_max * RECEIVE_FACTOR,
             insecure_listen=self._config.insecure_listen,
@@ -272,6 +297,10 @@ async def _serve(loaded: Loaded, reload: Callable[[], Loaded] | None) -> None:
 
 
 def freeze() -> None:
-    """Leave what lives as long as the process out of every garbage collection from here on."""
+    """Leave what lives as long as the process out of every garbage collection from here on, and collect less often.
+
+    What an exchange leaves behind is hardly ever a cycle, while what many of them hold at once is looked through each time.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 20)

@@ -19,6 +19,7 @@ import structlog
 import uvloop
 
 from ai_cache_extproc import __version__
+from ai_cache_extproc.admin.access import Access
 from ai_cache_extproc.admin.asking import Asking
 from ai_cache_extproc.admin.fleet import FleetPages
 from ai_cache_extproc.admin.http import Admin
@@ -30,9 +31,10 @@ from ai_cache_extproc.config.snapshot import SnapshotSource
 from ai_cache_extproc.errors import ConfigError
 from ai_cache_extproc.extproc.orders import Order, pack
 from ai_cache_extproc.extproc.workers import Workers
+from ai_cache_extproc.telemetry.family import Merge
 from ai_cache_extproc.telemetry.fleet import FleetMetrics
 from ai_cache_extproc.telemetry.merge import RULES, Ledger
-from ai_cache_extproc.telemetry.metrics import STORE_BYTES, STORE_ENTRIES, Merge
+from ai_cache_extproc.telemetry.metrics import STORE_BYTES, STORE_ENTRIES
 
 WORKER_MODULE = "ai_cache_extproc.worker"
 DRAIN_SPARE_S = 5.0
@@ -133,6 +135,7 @@ class Fleet:
             config=lambda: self._source.current.config,
             monotonic=self._monotonic,
             shared_store=self._shared_store,
+            access=Access.of(self._config),
         )
 
     def _bind_admin(self, stack: AsyncExitStack, pages: FleetPages) -> Admin | None:

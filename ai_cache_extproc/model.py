@@ -6,8 +6,9 @@ Times are seconds since the Unix epoch; durations are seconds. Header names are 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from types import MappingProxyType
 
 
 class Reason(StrEnum):
@@ -18,7 +19,9 @@ class Reason(StrEnum):
     NO_STORE = "no_store"
     NO_RULE = "no_rule"
     RULE_DISABLED = "rule_disabled"
+    BYPASS_ON = "bypass_on"
     NO_CREDENTIAL = "no_credential"
+    NO_IDENTITY = "no_identity"
     NO_KEY = "no_key"
     REQUEST_ENCODED = "request_encoded"
     REQUEST_TOO_LARGE = "request_too_large"
@@ -29,6 +32,7 @@ class Reason(StrEnum):
     DUPLICATE_KEY = "duplicate_key"
     NUMBER = "number"
     TOO_DEEP = "too_deep"
+    TOO_MANY_VALUES = "too_many_values"
     NOT_UNDERSTOOD = "not_understood"
     SIDE_EFFECT = "side_effect"
     REMOTE_MEDIA = "remote_media"
@@ -36,6 +40,7 @@ class Reason(StrEnum):
     # Known at the lookup.
     STORE_ERROR = "store_error"
     STORE_TIMEOUT = "store_timeout"
+    ONLY_IF_CACHED = "only_if_cached"
     # Known at the answer's headers.
     STATUS = "status"
     FALLBACK = "fallback"
@@ -43,6 +48,7 @@ class Reason(StrEnum):
     ANSWER_ENCODED = "answer_encoded"
     UPSTREAM_NO_STORE = "upstream_no_store"
     SET_COOKIE = "set_cookie"
+    BAD_TAGS = "bad_tags"
     ANSWER_TOO_LARGE = "answer_too_large"
     CAPTURE_BUDGET = "capture_budget"
     # Known at the answer's body or later.
@@ -81,6 +87,7 @@ class Layout(Enum):
 
     NATIVE = "native"
     HIGRESS = "higress"
+    APISIX = "apisix"
 
 
 class Mode(StrEnum):
@@ -95,12 +102,32 @@ class Mode(StrEnum):
     TEXT = "text"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Wanted:
+    """What the rules of a configuration ask Envoy for, beside headers. Equal only to itself.
+
+    metadata: where in the dynamic metadata, namespace first.
+    """
+
+    attributes: tuple[str, ...] = ()
+    metadata: tuple[tuple[str, ...], ...] = ()
+
+
+NOTHING_WANTED = Wanted()
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def _nothing() -> Mapping[str, str]:
+    return _NOTHING
+
+
 @dataclass(frozen=True, slots=True)
 class RequestHead:
     """The request line and headers. `path` is the whole `:path`, query included.
 
     headers: names lower case, pseudo-headers left out; repeated fields are joined with ", " (RFC 9110, 5.3).
     route, cluster: Envoy's `xds.route_name` and `xds.cluster_name`, empty where Envoy does not send them.
+    attributes, metadata: those that the rules ask for (`Wanted`), metadata by namespace; values as in JSON.
     """
 
     method: str
@@ -109,10 +136,15 @@ class RequestHead:
     headers: Mapping[str, str]
     route: str = ""
     cluster: str = ""
+    attributes: Mapping[str, str] = field(default_factory=_nothing)
+    metadata: Mapping[str, object] = field(default_factory=_nothing)
 
     def __hash__(self) -> int:
-        """Agrees with equality; leaves the headers out, which a mapping cannot say in brief."""
-        return hash((self.method, self.path, self.authority, self.route, self.cluster))
+        """Agrees with equality. Headers count by their values: callers differ there, and heads are looked up by callers."""
+        values = frozenset(self.headers.values())
+        if self.attributes:
+            values |= frozenset(self.attributes.values())
+        return hash((self.method, self.path, self.authority, self.route, self.cluster, values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +178,15 @@ class Identity:
     """Where an answer to this question, for this scope, is kept.
 
     key: `<prefix><epoch>:<scope16>:<digest hex>`, or as another layout has it. digest: 32 bytes. flight: the name under
-    which those who ask this at the same time agree on one of them, also the key of their lease.
+    which those who ask this at the same time agree on one of them, also the key of their lease. purges: how many had been
+    made when this was, as far as was known.
     """
 
     key: str
     digest: bytes
     flight: str
     layout: Layout = Layout.NATIVE
+    purges: int = 0
 
     @property
     def id(self) -> str:
@@ -161,10 +195,22 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """The tokens of one answer, as its upstream counted them. No token is in two of these.
+
+    cached_tokens: what the upstream read from a cache of its own; input_tokens: what it read besides.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Captured:
     """One whole answer as the upstream sent it, in one mode, or the text of one. Times may be unknown: -inf and inf.
 
-    elapsed_s: how long the upstream took, from the forwarded request to the last byte.
+    elapsed_s: how long the upstream took, from the forwarded request to the last byte. usage: None where it does not say.
     """
 
     mode: Mode
@@ -173,16 +219,27 @@ class Captured:
     created_s: float
     expires_s: float
     elapsed_s: float
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A stored answer with its facts: at most one capture per mode, never none."""
+    """A stored answer with its facts: at most one capture per mode, never none.
+
+    purges: how many were known to the lookup that missed.
+    """
 
     dialect: str
     model: str
     rule: str
     captures: tuple[Captured, ...]
+    tags: tuple[str, ...] = ()
+    purges: int = 0
+
+    @property
+    def created_s(self) -> float:
+        """When the first of its captures was made."""
+        return min(captured.created_s for captured in self.captures)
 
     @property
     def expires_s(self) -> float:
@@ -253,14 +310,33 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Another process is asking the upstream; `lease` is the right to wait for it on behalf of this one."""
+    """Another process is asking the upstream; `lease` is the right to wait for it on behalf of this one.
 
-    identity: Identity
+    miss: what it comes to where that process takes too long.
+    """
+
+    miss: Miss
     lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
 class Bypass:
-    """We chose not to use the cache."""
+    """We chose not to use the cache. only_if_cached: its client wants a kept answer or none."""
 
     reason: Reason
+    only_if_cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A point of an index near to what was asked. similarity: cosine, -1..1. key: of the entry that answers.
+
+    payload: what was stored beside the point. expires_s: inf for never.
+    """
+
+    id: str
+    key: str
+    similarity: float
+    created_s: float
+    expires_s: float
+    payload: Mapping[str, str]

@@ -120,7 +120,7 @@ def main() -> None:
     pathing = commands.add_parser("paths", help="show what GJSON and JSONPath cost, hostile bodies included")
     pathing.set_defaults(call=paths)
     profiling = commands.add_parser("profile", help="show where the sidecar's time goes")
-    profiling.add_argument("variant", choices=("near", "sqlite", "miss"))
+    profiling.add_argument("variant", choices=("near", "sqlite", "redis", "miss"))
     profiling.add_argument("--requests", type=int, default=5_000)
     profiling.add_argument("--top", type=int, default=40)
     profiling.set_defaults(call=profile)

@@ -17,6 +17,7 @@ from pathlib import Path
 from bench.cpu import thread_cpu_s
 from bench.gateway import start_envoy
 from bench.processes import ROOT, Processes
+from bench.redis_server import start_redis
 from bench.rig import HIT_TOPIC, QUESTIONS, warm_hits
 from bench.rounds import load
 from bench.sidecar import start_sidecar
@@ -30,7 +31,9 @@ def profile(arguments: argparse.Namespace) -> None:
         upstream_port = processes.start_module("upstream", "bench.upstream").printed_port()
         dump = Path(folder) / "profile.out"
         run = ("-m", "bench.profiled", str(dump), "ai_cache_extproc")
-        sidecar = start_sidecar(processes, "profiled", near=arguments.variant != "sqlite", run=run)
+        redis_port = start_redis(processes) if arguments.variant == "redis" else None
+        near = arguments.variant not in {"redis", "sqlite"}
+        sidecar = start_sidecar(processes, "profiled", near=near, redis_port=redis_port, run=run)
         envoy = start_envoy(processes, "envoy", upstream_port=upstream_port, sidecar_port=sidecar.port)
         asked: tuple[str | int, ...] = ("--topic", HIT_TOPIC, "--requests", arguments.requests)
         more: tuple[str | int, ...] = ()

@@ -103,14 +103,19 @@ class EntryHeader(_message.Message):
     CREATED_S_FIELD_NUMBER: _builtins.int
     EXPIRES_S_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    PURGES_FIELD_NUMBER: _builtins.int
     dialect: _builtins.str
     model: _builtins.str
     rule: _builtins.str
     created_s: _builtins.float
     """Seconds since the Unix epoch: the first capture's creation, the last capture's expiry."""
     expires_s: _builtins.float
+    purges: _builtins.int
+    """How many purges were known to the lookup that missed: a later one that names this entry holds for it too."""
     @_builtins.property
-    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups that a purge can name; of the rule, and of the answer if its tags are trusted."""
+
     def __init__(
         self,
         *,
@@ -120,10 +125,11 @@ class EntryHeader(_message.Message):
         created_s: _builtins.float = ...,
         expires_s: _builtins.float = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
+        purges: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_s", b"created_s", "dialect", b"dialect", "expires_s", b"expires_s", "model", b"model", "rule", b"rule", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_s", b"created_s", "dialect", b"dialect", "expires_s", b"expires_s", "model", b"model", "purges", b"purges", "rule", b"rule", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -161,6 +167,7 @@ class EntryCapture(_message.Message):
     CREATED_S_FIELD_NUMBER: _builtins.int
     EXPIRES_S_FIELD_NUMBER: _builtins.int
     ELAPSED_S_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     mode: Global___CaptureMode.ValueType
     content_type: _builtins.str
     body: _builtins.bytes
@@ -168,6 +175,10 @@ class EntryCapture(_message.Message):
     expires_s: _builtins.float
     elapsed_s: _builtins.float
     """How long the upstream took, in seconds."""
+    @_builtins.property
+    def usage(self) -> Global___EntryUsage:
+        """Absent where the upstream did not say."""
+
     def __init__(
         self,
         *,
@@ -177,11 +188,40 @@ class EntryCapture(_message.Message):
         created_s: _builtins.float = ...,
         expires_s: _builtins.float = ...,
         elapsed_s: _builtins.float = ...,
+        usage: Global___EntryUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "content_type", b"content_type", "created_s", b"created_s", "elapsed_s", b"elapsed_s", "expires_s", b"expires_s", "mode", b"mode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "content_type", b"content_type", "created_s", b"created_s", "elapsed_s", b"elapsed_s", "expires_s", b"expires_s", "mode", b"mode", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EntryCapture: _TypeAlias = EntryCapture  # noqa: Y015
+
+@_typing.final
+class EntryUsage(_message.Message):
+    """Tokens, as the upstream counted them; no token is in two of these."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    input_tokens: _builtins.int
+    output_tokens: _builtins.int
+    cached_tokens: _builtins.int
+    """Read from a cache of the upstream's own."""
+    def __init__(
+        self,
+        *,
+        input_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        cached_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EntryUsage: _TypeAlias = EntryUsage  # noqa: Y015

@@ -75,6 +75,7 @@ class ProcessingRequest(_message.Message):
     RESPONSE_BODY_FIELD_NUMBER: _builtins.int
     REQUEST_TRAILERS_FIELD_NUMBER: _builtins.int
     RESPONSE_TRAILERS_FIELD_NUMBER: _builtins.int
+    METADATA_CONTEXT_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     PROTOCOL_CONFIG_FIELD_NUMBER: _builtins.int
     @_builtins.property
@@ -89,6 +90,10 @@ class ProcessingRequest(_message.Message):
     def request_trailers(self) -> Global___HttpTrailers: ...
     @_builtins.property
     def response_trailers(self) -> Global___HttpTrailers: ...
+    @_builtins.property
+    def metadata_context(self) -> Global___Metadata:
+        """The namespaces that the filter forwards; on every message of the stream."""
+
     @_builtins.property
     def attributes(self) -> _containers.MessageMap[_builtins.str, _struct_pb2.Struct]:
         """By filter name; only on the two headers messages."""
@@ -106,12 +111,13 @@ class ProcessingRequest(_message.Message):
         response_body: Global___HttpBody | None = ...,
         request_trailers: Global___HttpTrailers | None = ...,
         response_trailers: Global___HttpTrailers | None = ...,
+        metadata_context: Global___Metadata | None = ...,
         attributes: _abc.Mapping[_builtins.str, _struct_pb2.Struct] | None = ...,
         protocol_config: Global___ProtocolConfiguration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["protocol_config", b"protocol_config", "request", b"request", "request_body", b"request_body", "request_headers", b"request_headers", "request_trailers", b"request_trailers", "response_body", b"response_body", "response_headers", b"response_headers", "response_trailers", b"response_trailers"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata_context", b"metadata_context", "protocol_config", b"protocol_config", "request", b"request", "request_body", b"request_body", "request_headers", b"request_headers", "request_trailers", b"request_trailers", "response_body", b"response_body", "response_headers", b"response_headers", "response_trailers", b"response_trailers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "protocol_config", b"protocol_config", "request", b"request", "request_body", b"request_body", "request_headers", b"request_headers", "request_trailers", b"request_trailers", "response_body", b"response_body", "response_headers", b"response_headers", "response_trailers", b"response_trailers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "metadata_context", b"metadata_context", "protocol_config", b"protocol_config", "request", b"request", "request_body", b"request_body", "request_headers", b"request_headers", "request_trailers", b"request_trailers", "response_body", b"response_body", "response_headers", b"response_headers", "response_trailers", b"response_trailers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["request_headers", "response_headers", "request_body", "response_body", "request_trailers", "response_trailers"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
@@ -475,6 +481,51 @@ class StreamedBodyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamedBodyResponse: _TypeAlias = StreamedBodyResponse  # noqa: Y015
+
+@_typing.final
+class Metadata(_message.Message):
+    """envoy.config.core.v3.Metadata"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FilterMetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _struct_pb2.Struct: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _struct_pb2.Struct | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    FILTER_METADATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filter_metadata(self) -> _containers.MessageMap[_builtins.str, _struct_pb2.Struct]:
+        """By namespace."""
+
+    def __init__(
+        self,
+        *,
+        filter_metadata: _abc.Mapping[_builtins.str, _struct_pb2.Struct] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter_metadata", b"filter_metadata"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Metadata: _TypeAlias = Metadata  # noqa: Y015
 
 @_typing.final
 class HeaderMap(_message.Message):

@@ -16,10 +16,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ai_cache_extproc import __version__
+from ai_cache_extproc.admin.access import Access, application, json_answer
 from ai_cache_extproc.admin.asking import Answer, Asking
+from ai_cache_extproc.admin.fleet_entries import FleetEntries
 from ai_cache_extproc.admin.health import OK
 from ai_cache_extproc.admin.merging import merged_components, merged_stats
-from ai_cache_extproc.admin.pages import application, json_answer
 from ai_cache_extproc.config.load import redacted
 from ai_cache_extproc.config.model import Config
 from ai_cache_extproc.telemetry import metrics as names
@@ -45,6 +46,7 @@ class FleetPages:
         config: Callable[[], Config],
         monotonic: Callable[[], float],
         shared_store: bool,
+        access: Access = Access(),  # noqa: B008  # frozen
     ) -> None:
         self._asking = asking
         self._ledger = ledger
@@ -52,6 +54,8 @@ class FleetPages:
         self._config = config
         self._monotonic = monotonic
         self._shared_store = shared_store
+        self._access = access
+        self._entries = FleetEntries(asking, shared_store=shared_store)
         self._started_s = monotonic()
         self._serving = False
         self._registry = CollectorRegistry()
@@ -60,15 +64,23 @@ class FleetPages:
 
     def app(self) -> Starlette:
         """All pages."""
+        entries = self._entries
         return application(
             {
                 "/metrics": self.metrics,
                 "/livez": self.livez,
                 "/readyz": self.readyz,
-                "/config": self.config,
                 "/stats": self.stats,
                 "/version": self.version,
-            }
+            },
+            access=self._access,
+            guarded={
+                "/config": self.config,
+                "/entries": entries.list,
+                "/entries/{id}": entries.one,
+                "/purges": entries.purges,
+            },
+            acting={"/purge": entries.purge, "/flush": entries.flush},
         )
 
     def serving(self, *, wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""The admin address: an HTTP listener in the sidecar's own loop, for reading only."""
+"""The admin address: an HTTP listener in the sidecar's own loop. Who may ask what is decided in `access.py`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ class Admin:
         except OSError as error:
             reason = f"cannot listen on {self.address!r}: {error.strerror or error}; {_way_out(error)}"
             raise ConfigError("admin", reason) from error
-        if isinstance(self._address, TcpAddress):
+        if isinstance(self._address, UnixAddress):
+            # Whoever can connect may purge where no token is configured.
+            Path(self._address.path).chmod(0o600)
+        else:
             self._address = TcpAddress(*self._socket.getsockname()[:2])
 
     async def run(self) -> None:

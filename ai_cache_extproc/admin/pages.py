@@ -1,22 +1,22 @@
-"""What the admin address answers: metrics, health, the effective configuration and figures. Never content or credentials."""
+"""What the admin address answers of the process as a whole: metrics, health, the effective configuration and figures."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 
-import orjson
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from ai_cache_extproc import __version__
+from ai_cache_extproc.admin.access import Access, Page, application, json_answer
+from ai_cache_extproc.admin.entries import Entries
 from ai_cache_extproc.admin.health import Health
 from ai_cache_extproc.config.load import redacted
 from ai_cache_extproc.config.model import Config
 from ai_cache_extproc.telemetry import metrics as names
+from ai_cache_extproc.telemetry.family import Family
 from ai_cache_extproc.telemetry.metrics import Metrics
 
 
@@ -31,6 +31,8 @@ class Pages:
         config: Callable[[], Config],
         monotonic: Callable[[], float],
         store_name: str,
+        entries: Entries | None = None,
+        access: Access = Access(),  # noqa: B008  # frozen
     ) -> None:
         """config: the document in effect. monotonic: seconds; uptime counts from this moment."""
         self._metrics = metrics
@@ -38,20 +40,29 @@ class Pages:
         self._config = config
         self._monotonic = monotonic
         self._store_name = store_name
+        self._entries = entries
+        self._access = access
         self._started_s = monotonic()
 
     def app(self) -> Starlette:
         """All pages."""
-        return application(
-            {
-                "/metrics": self.metrics,
-                "/livez": self.livez,
-                "/readyz": self.readyz,
-                "/config": self.config,
-                "/stats": self.stats,
-                "/version": self.version,
-            }
-        )
+        entries = self._entries
+        guarded: dict[str, Page] = {"/config": self.config}
+        if entries is None:
+            return application(self._open(), access=self._access, guarded=guarded, acting={})
+        guarded |= {"/entries": entries.list, "/entries/{id}": entries.one, "/purges": entries.purges}
+        acting: dict[str, Page] = {"/purge": entries.purge, "/flush": entries.flush}
+        return application(self._open(), access=self._access, guarded=guarded, acting=acting)
+
+    def _open(self) -> dict[str, Page]:
+        """For everyone who reaches the address."""
+        return {
+            "/metrics": self.metrics,
+            "/livez": self.livez,
+            "/readyz": self.readyz,
+            "/stats": self.stats,
+            "/version": self.version,
+        }
 
     async def metrics(self, _request: Request) -> Response:
         """Everything counted, in Prometheus' text format."""
@@ -102,25 +113,5 @@ class Pages:
         }
         return json_answer(figures)
 
-    def _filling(self, entries: names.Family, bytes_: names.Family) -> dict[str, float | None]:
+    def _filling(self, entries: Family, bytes_: Family) -> dict[str, float | None]:
         return {"entries": self._metrics.watched(entries), "bytes": self._metrics.watched(bytes_)}
-
-
-def application(pages: Mapping[str, Callable[[Request], Awaitable[Response]]]) -> Starlette:
-    """Pages by their paths, for GET and HEAD; every error is JSON too."""
-    return Starlette(
-        routes=[Route(path, page, methods=["GET"]) for path, page in pages.items()],
-        exception_handlers={HTTPException: _refusal},
-    )
-
-
-def json_answer(document: object, *, status: int = 200) -> Response:
-    """A document as an answer."""
-    return Response(orjson.dumps(document) + b"\n", status_code=status, media_type="application/json")
-
-
-async def _refusal(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    response = json_answer({"error": error.detail}, status=error.status_code)
-    response.headers.update(error.headers or {})
-    return response

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from ai_cache_extproc.cache.near import Near
+from ai_cache_extproc.cache.purges import Purges
 from ai_cache_extproc.model import Hearing, Identity
 
 LOOK_S = 0.025
@@ -54,17 +55,21 @@ class Waiting:
 class Changes:
     """A ChangeListener."""
 
-    def __init__(self, near: Near) -> None:
+    def __init__(self, near: Near, purges: Purges | None = None) -> None:
         self.waiting: dict[str, set[Waiting]] = {}
         self.look_s = LOOK_S
         self._near = near
+        self._purges = purges
+        self._mark = None if purges is None else purges.name
 
     def changed(self, keys: tuple[str, ...] | None) -> None:
         """Keys of entries or leases were written or have gone; None: any number of them."""
         if keys is None:
             self._near.clear()
-            keys = tuple(self.waiting)
+            keys = (*self.waiting, *(() if self._mark is None else (self._mark,)))
         for key in keys:
+            if key == self._mark and self._purges is not None:
+                self._purges.changed()
             self._near.drop(key)
             for waiting in self.waiting.get(key, ()):
                 waiting.wake()
@@ -72,6 +77,8 @@ class Changes:
     def hearing(self, hearing: Hearing) -> None:
         """What will be heard from here on."""
         self._near.hear(hearing)
+        if self._purges is not None:
+            self._purges.hear(hearing)
         self.look_s = LOOK_HEARING_S if hearing is Hearing.ALL else LOOK_S
 
     def wait_for(self, identity: Identity) -> Waiting:

@@ -8,6 +8,7 @@ import structlog
 
 from ai_cache_extproc.cache.formats.base import Format, NotOurs
 from ai_cache_extproc.cache.near import Near
+from ai_cache_extproc.cache.purges import Purges
 from ai_cache_extproc.errors import BackendRejected
 from ai_cache_extproc.model import Entry, Identity, Layout
 from ai_cache_extproc.stores.base import Store
@@ -19,8 +20,11 @@ log = structlog.get_logger()
 class Exact:
     """Entries by identity."""
 
-    def __init__(self, *, near: Near, store: Store, formats: Mapping[Layout, Format], metrics: Metrics) -> None:
+    def __init__(
+        self, *, near: Near, store: Store, purges: Purges, formats: Mapping[Layout, Format], metrics: Metrics
+    ) -> None:
         self._near = near
+        self._purges = purges
         self._formats = formats
         self._store = store
         self._metrics = metrics
@@ -36,13 +40,20 @@ class Exact:
     async def read(self, identity: Identity) -> Entry | None:
         """The entry from the store, copied near. Raises BackendError."""
         with self._near.reading(identity.key) as reading:
-            value = await self._store.get(identity.key)
+            if self._purges.settled:
+                value = await self._store.get(identity.key)
+            else:
+                value = await self._purges.read(identity.key)
             if value is None:
                 return None
             try:
                 entry = self._formats[identity.layout].decode(value, identity)
             except BackendRejected as error:
                 await self._reject(identity, error)
+                return None
+            if identity.layout is Layout.NATIVE and self._purges.forbid(identity, entry):
+                # It was written while the purge went by, and nobody need find it again.
+                await self._store.delete(identity.key)
                 return None
             reading.keep(entry)
         return entry
@@ -58,6 +69,10 @@ class Exact:
         """Keep the entry in the store. Raises BackendError; `remember` has made it readable here before."""
         value = self._formats[identity.layout].encode(entry, identity)
         await self._store.set(identity.key, value, ttl_s=ttl_s)
+
+    def is_purged(self, identity: Identity, entry: Entry) -> bool:
+        """Whether the entry was purged while it was on its way."""
+        return self._purges.forbid(identity, entry)
 
     def remember(self, identity: Identity, entry: Entry) -> None:
         """Copy an entry near, ahead of its way into the store."""

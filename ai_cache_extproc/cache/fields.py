@@ -18,12 +18,15 @@ def length_of(headers: Mapping[str, str]) -> int | None:
 
 
 def directives(cache_control: str) -> dict[str, str]:
-    """`Cache-Control` as names in lower case and values without quotes; a bare name has an empty value (RFC 9111, 5.2)."""
+    """`Cache-Control` as names in lower case and values without quotes; a bare name has an empty value (RFC 9111, 5.2).
+
+    Of a name that stands there twice the first counts (RFC 9111, 4.2.1).
+    """
     found: dict[str, str] = {}
     if not cache_control:
         return found
     for part in cache_control.split(","):
         name, _, value = part.partition("=")
         if name := name.strip().lower():
-            found[name] = value.strip().strip('"')
+            found.setdefault(name, value.strip().strip('"'))
     return found

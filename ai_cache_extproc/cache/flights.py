@@ -85,10 +85,14 @@ class Flights:
             flight.waiters.append(seat.landing)
             return seat
         if key in self._refused:
-            return Lease(key, _SOLO)
+            return self.alone(key)
         number = next(self._numbers)
         self._flights[key] = _Flight(number)
         return Lease(key, number)
+
+    def alone(self, key: str) -> Lease:
+        """A lease that leads nobody."""
+        return Lease(key, _SOLO)
 
     def leads(self, lease: Lease) -> bool:
         """Whether others may be waiting for this lease; they never are for a key whose answers are not kept."""
@@ -120,6 +124,13 @@ class Flights:
     def land(self, lease: Lease, entry: Entry) -> None:
         """Give the entry to everyone who waits."""
         self._end(lease, entry, Ending.LANDED)
+
+    def share(self, lease: Lease, entry: Entry) -> None:
+        """Give an entry to everyone who waits, and go on: it is not what the leader came for."""
+        if self.leads(lease):
+            waiters = self._flights[lease.key].waiters
+            while waiters:
+                waiters.popleft().set_result(entry)
 
     def refuse(self, lease: Lease, *, remember: bool) -> None:
         """Let everyone who waits go upstream; remember: and nobody wait for this key for a while (hit-for-miss)."""

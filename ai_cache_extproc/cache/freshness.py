@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 from ai_cache_extproc.cache.admission import Admitted
+from ai_cache_extproc.cache.wishes import NO_WISH
 from ai_cache_extproc.config.rules import Rule
 from ai_cache_extproc.model import Captured, Entry, Hit, Identity, Question
 
 
 def hit_of(admitted: Admitted, question: Question, identity: Identity, entry: Entry, now_s: float) -> Hit | None:
-    """A hit from a capture inside its lifetime; None if none of them can answer in this mode."""
-    captures = entry.fresh(now_s)
+    """A hit from a capture inside its lifetime; None if none of them suits the client and can answer in this mode."""
+    captures = _suiting(admitted, entry.fresh(now_s), now_s)
     replay = admitted.dialect.replay(question, captures, admitted.rule.replay) if captures else None
     if replay is None:
         return None
@@ -23,7 +24,7 @@ def hit_of(admitted: Admitted, question: Question, identity: Identity, entry: En
 def stale_hit_of(admitted: Admitted, question: Question, identity: Identity, entry: Entry, now_s: float) -> Hit | None:
     """The same from captures past their lifetime by no more than the rule allows."""
     until_s = now_s - admitted.rule.stale_if_error_s
-    captures = entry.fresh(until_s)
+    captures = _suiting(admitted, entry.fresh(until_s), now_s)
     replay = admitted.dialect.replay(question, captures, admitted.rule.replay) if captures else None
     if replay is None:
         return None
@@ -32,9 +33,16 @@ def stale_hit_of(admitted: Admitted, question: Question, identity: Identity, ent
     return Hit(identity, entry, replay, age_s=_age_s(replay.source, now_s), ttl_s=ttl_s)
 
 
-def may_serve_stale(rule: Rule, entry: Entry, now_s: float) -> bool:
+def may_serve_stale(admitted: Admitted, entry: Entry, now_s: float) -> bool:
     """Whether any capture may still answer if the upstream fails."""
-    return bool(entry.fresh(now_s - rule.stale_if_error_s))
+    return admitted.wish.takes_stale and bool(entry.fresh(now_s - admitted.rule.stale_if_error_s))
+
+
+def lifetime_s(admitted: Admitted) -> float:
+    """How long an answer to this client may be served: its own wish shortens what the rule says."""
+    rule_s = math.inf if admitted.rule.ttl_s is None else admitted.rule.ttl_s
+    asked_s = admitted.wish.ttl_s
+    return rule_s if asked_s is None else min(rule_s, asked_s)
 
 
 def is_due(rule: Rule, source: Captured, now_s: float, chance: float) -> bool:
@@ -47,6 +55,14 @@ def is_due(rule: Rule, source: Captured, now_s: float, chance: float) -> bool:
     if lead_s <= 0:
         return False
     return now_s - lead_s * math.log(max(chance, 1e-12)) >= source.expires_s
+
+
+def _suiting(admitted: Admitted, captures: tuple[Captured, ...], now_s: float) -> tuple[Captured, ...]:
+    wish = admitted.wish
+    # Nearly everyone asks nothing.
+    if wish is NO_WISH:
+        return captures
+    return tuple(captured for captured in captures if wish.suits(captured, now_s))
 
 
 def _age_s(source: Captured, now_s: float) -> int | None:

@@ -27,7 +27,7 @@ def refusal(head: ResponseHead, *, end_of_stream: bool, rule: Rule, answer_bytes
     if headers.get("content-encoding", "identity").strip().lower() != "identity":
         return Reason.ANSWER_ENCODED
     length = length_of(headers)
-    if length is not None and length > answer_bytes_max:
+    if answer_bytes_max == 0 or (length is not None and length > answer_bytes_max):
         return Reason.ANSWER_TOO_LARGE
     if rule.overrules_upstream:
         return None

@@ -22,21 +22,21 @@ _LOOK_S = 10.0
 class HasKeyring(Protocol):
     """What the pipeline asks for on every request."""
 
-    current: Keyring | None
+    @property
+    def current(self) -> Keyring | None:
+        """The keyring; None as long as there is none."""
+        ...
 
 
 class KeySource:
     """`current` is None until the key is known: nobody makes up one of its own beside a store that others share."""
 
-    def __init__(
-        self, keeper: KeyKeeper, *, configured: bytes | None, prefix: str, epoch: int, metrics: Metrics
-    ) -> None:
+    def __init__(self, keeper: KeyKeeper, *, configured: bytes | None, prefix: str, metrics: Metrics) -> None:
         """configured: the key of the document; the store is not asked then."""
         self.current: Keyring | None = None
         self.problem = "not read yet"
         self._keeper = keeper
         self._prefix = prefix
-        self._epoch = epoch
         self._metrics = metrics
         self._is_configured = configured is not None
         if configured is not None:
@@ -77,7 +77,7 @@ class KeySource:
             return
         if self.current is not None:
             log.warning("identity_key_changed", effect="the cache is empty under the other key")
-        self.current = Keyring(secret, self._prefix, self._epoch)
+        self.current = Keyring(secret, self._prefix)
         self.problem = ""
 
     def _fail(self, error: BackendError) -> None:

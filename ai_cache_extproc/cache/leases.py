@@ -64,6 +64,12 @@ class Leases:
             self._returns.append((key, ending))
             self._wake.set()
 
+    def unkept(self, key: str) -> None:
+        """The answer of a flight that has landed here did not reach the store: others wait for it in vain."""
+        if self._keeper is not None:
+            self._returns.append((key, Ending.LEFT))
+            self._wake.set()
+
     async def run(self) -> None:
         """Give leases back until cancelled."""
         while self._keeper is not None:

@@ -6,17 +6,17 @@ Whatever the store does, the caller gets a Hit, a Miss or a Bypass inside the bu
 from __future__ import annotations
 
 import asyncio
-import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
 import structlog
 
 from ai_cache_extproc.cache.admission import Admitted
+from ai_cache_extproc.cache.deadlines import Deadlines
 from ai_cache_extproc.cache.exact import Exact
 from ai_cache_extproc.cache.flights import Grounded, Seat, Turn
-from ai_cache_extproc.cache.freshness import hit_of, is_due, may_serve_stale, stale_hit_of
+from ai_cache_extproc.cache.freshness import hit_of, is_due, lifetime_s, may_serve_stale, stale_hit_of
 from ai_cache_extproc.cache.items import Items
 from ai_cache_extproc.cache.keysource import HasKeyring
 from ai_cache_extproc.cache.together import Together
@@ -57,6 +57,7 @@ class Pipeline:
         self._leases = together.leases
         self._changes = together.changes
         self._writeback = writeback
+        self._deadlines = Deadlines()
         self._keys = keys
         self._metrics = metrics
         self._clock = clock
@@ -79,6 +80,10 @@ class Pipeline:
         """Take the lead or a seat; whoever takes it gives it to `lookup` or `wait`, or to `leave`."""
         return self._flights.join(identity.flight)
 
+    def alone(self, identity: Identity) -> Lease:
+        """The place of one who only looks: nobody waits for it, and it waits for nobody."""
+        return self._flights.alone(identity.flight)
+
     def leave(self, turn: Turn) -> None:
         """Give a place back unused."""
         self._flights.leave(turn)
@@ -89,12 +94,12 @@ class Pipeline:
 
     # Looking up. A Miss carries the lease; a Held is to be waited for; every other end has given its place back.
 
-    async def lookup(
+    def lookup(
         self, admitted: Admitted, question: Question, identity: Identity, lease: Lease, *, budget: Lookup
-    ) -> Hit | Miss | Bypass | Held:
+    ) -> Coroutine[object, object, Hit | Miss | Bypass | Held]:
         """Ask the store, and other processes whether one of them asks the upstream already."""
         self._metrics.flight("led")
-        return await self._lead(admitted, question, identity, lease, budget=budget)
+        return self._lead(admitted, question, identity, lease, budget=budget)
 
     async def wait(
         self, admitted: Admitted, question: Question, turn: Held | Seat, identity: Identity, *, budget: Lookup
@@ -116,7 +121,7 @@ class Pipeline:
             self._flights.leave(turn)
             return hit
         try:
-            async with asyncio.timeout(budget.deadline_ms / 1000):
+            with self._deadlines.within(budget.deadline_ms / 1000):
                 claim = await self._leases.claim(turn.key, ttl_s=_lease_s(budget))
         except (TimeoutError, BackendError) as error:
             self._count(error)
@@ -132,7 +137,7 @@ class Pipeline:
     async def stale(self, admitted: Admitted, question: Question, miss: Miss, *, budget: Lookup) -> Hit | None:
         """What the store still has, now that the upstream failed; None if it was purged or is too old."""
         try:
-            async with asyncio.timeout(budget.deadline_ms / 1000):
+            with self._deadlines.within(budget.deadline_ms / 1000):
                 entry = await self._exact.read(miss.identity)
         except (TimeoutError, BackendError) as error:
             self._count(error)
@@ -163,7 +168,7 @@ class Pipeline:
         self, admitted: Admitted, question: Question, held: Held, until: float, *, budget: Lookup
     ) -> Hit | Miss | Bypass:
         """Wait for another process, which may die, or not keep its answer: then the lease is free."""
-        identity = held.identity
+        identity = held.miss.identity
         try:
             with self._changes.wait_for(identity) as waiting:
                 while (left_s := until - self._monotonic()) > 0:
@@ -176,13 +181,13 @@ class Pipeline:
             self._flights.leave(held.lease)
             raise
         self._metrics.flight("timed_out")
-        return Miss(identity, lease=held.lease)
+        return held.miss
 
     async def _lead(
         self, admitted: Admitted, question: Question, identity: Identity, lease: Lease, *, budget: Lookup
     ) -> Hit | Miss | Bypass | Held:
         try:
-            async with asyncio.timeout(budget.deadline_ms / 1000):
+            with self._deadlines.within(budget.deadline_ms / 1000):
                 return await self._read(admitted, question, identity, lease, budget=budget)
         except TimeoutError:
             # Slow, not broken: the answer is still worth keeping, and followers still wait for it.
@@ -199,14 +204,35 @@ class Pipeline:
     async def _read(
         self, admitted: Admitted, question: Question, identity: Identity, lease: Lease, *, budget: Lookup
     ) -> Hit | Miss | Held:
-        entry = await self._exact.read(identity) or await self._items.read(admitted, question)
+        entry = await self._exact.read(identity)
+        asked, identity = identity, self._renewed(admitted, question, identity)
+        if identity is not asked:
+            # The read showed a purge: what stands under the key of before it is not asked for any more.
+            entry = await self._exact.read(identity)
+        entry = entry or await self._items.read(admitted, question)
+        if entry is None and identity is not asked:
+            # Its lease is of before the purge, and may be held for an answer that nobody finds any more.
+            return Miss(identity, lease=lease)
         if entry is None:
             return await self._claim(Miss(identity, lease=lease), lease, budget)
         hit = self._hit(admitted, question, identity, entry)
         if hit is None:
-            return Miss(identity, lease=lease, known=entry, stale=may_serve_stale(admitted.rule, entry, self._clock()))
+            now_s = self._clock()
+            miss = Miss(identity, lease=lease, known=entry, stale=may_serve_stale(admitted, entry, now_s))
+            if not entry.fresh(now_s):
+                return await self._claim(miss, lease, budget)
+            # Not for this client, which asked for a younger one or another mode; others need not wait for it.
+            self._flights.share(lease, entry)
+            return miss
         self._flights.land(lease, entry)
         return hit
+
+    def _renewed(self, admitted: Admitted, question: Question, identity: Identity) -> Identity:
+        """The identity as it is after the purges that are known by now."""
+        keyring = self._keys.current
+        if keyring is None or keyring.purges == identity.purges:
+            return identity
+        return locate(keyring, admitted, question)
 
     async def _claim(self, miss: Miss, lease: Lease, budget: Lookup) -> Miss | Held:
         """Agree with other processes on who asks."""
@@ -219,7 +245,7 @@ class Pipeline:
             self._count(error)
             return miss
         if claim is Claim.HELD:
-            return Held(miss.identity, lease)
+            return Held(miss, lease)
         if claim is Claim.REFUSED:
             self._flights.refuse(lease, remember=True)
         return miss
@@ -231,17 +257,28 @@ class Pipeline:
     def _hit(self, admitted: Admitted, question: Question, identity: Identity, entry: Entry) -> Hit | None:
         now_s = self._clock()
         hit = hit_of(admitted, question, identity, entry, now_s)
-        if hit is not None and is_due(admitted.rule, hit.replay.source, now_s, self._chance()):
+        if hit is None or admitted.wish.only_if_cached:
+            return hit
+        if is_due(admitted.rule, hit.replay.source, now_s, self._chance()):
             return replace(hit, due=True)
         return hit
 
     # Filling.
 
-    def fill(self, admitted: Admitted, question: Question, miss: Miss, capture: Capture, *, elapsed_s: float) -> bool:
+    def fill(
+        self,
+        admitted: Admitted,
+        question: Question,
+        miss: Miss,
+        capture: Capture,
+        *,
+        elapsed_s: float,
+        tags: tuple[str, ...] = (),
+    ) -> bool:
         """Hand a whole answer, and the lease with it, to write-back; False if its queue is full."""
         now_s = self._clock()
         rule = admitted.rule
-        ttl_s = math.inf if rule.ttl_s is None else rule.ttl_s * (1 - rule.ttl_jitter * self._chance())
+        ttl_s = lifetime_s(admitted) * (1 - rule.ttl_jitter * self._chance())
         captured = Captured(
             mode=capture.mode,
             content_type=capture.content_type,
@@ -250,8 +287,10 @@ class Pipeline:
             expires_s=now_s + ttl_s,
             elapsed_s=elapsed_s,
         )
-        items = self._items.identities(admitted, question)
-        return self._writeback.offer(Fill(question, admitted.dialect, admitted.rule, miss, captured, items))
+        # Those of a later epoch would outlive a purge that this answer began before.
+        known = miss.identity.purges
+        items = tuple(item for item in self._items.identities(admitted, question) if item.purges == known)
+        return self._writeback.offer(Fill(question, admitted.dialect, rule, miss, captured, items, tags))
 
 
 def _lease_s(budget: Lookup) -> float:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from ai_cache_extproc.cache.exact import Exact
 from ai_cache_extproc.cache.flights import Flights
+from ai_cache_extproc.cache.leases import Leases
 from ai_cache_extproc.cache.pins import is_another_model
+from ai_cache_extproc.config.controls import TAGS_MAX
 from ai_cache_extproc.config.rules import Rule
 from ai_cache_extproc.dialects.base import BatchDialect, Dialect
 from ai_cache_extproc.errors import BackendError, BackendTimeout, DialectError
@@ -26,11 +28,16 @@ log = structlog.get_logger()
 
 # Judging a larger answer takes longer than a streamed chunk may wait; it moves to a thread.
 _INLINE_BYTES = 64 * 1024
+ENTRY_TAGS_MAX = 4 * TAGS_MAX
+"""Those of two captures, whose rule and answers name as many as they may."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fill:
-    """One whole answer to be kept for the question that missed; items: where those of a batch are kept."""
+    """One whole answer to be kept for the question that missed; items: where those of a batch are kept.
+
+    tags: of the rule and of the answer.
+    """
 
     question: Question
     dialect: Dialect
@@ -38,6 +45,7 @@ class Fill:
     miss: Miss
     captured: Captured
     items: tuple[Identity, ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 class WriteBack:
@@ -48,6 +56,7 @@ class WriteBack:
         *,
         exact: Exact,
         flights: Flights,
+        leases: Leases,
         metrics: Metrics,
         clock: Callable[[], float],
         entries_max: int,
@@ -57,6 +66,7 @@ class WriteBack:
         """clock: seconds since the epoch. store_timeout_s: for one write, out of everyone's way."""
         self._exact = exact
         self._flights = flights
+        self._leases = leases
         self._metrics = metrics
         self._clock = clock
         self._entries_max = entries_max
@@ -129,11 +139,14 @@ class WriteBack:
             self._was_judged.clear()
             while self._judged:
                 fill, entry = self._judged.popleft()
+                is_stored = False
                 try:
-                    await self._store(fill, entry)
+                    is_stored = await self._store(fill, entry)
                 except Exception as fault:  # noqa: BLE001 - as above
                     self._tell_fault(fill, fault)
                 finally:
+                    if not is_stored and fill.miss.lease is not None:
+                        self._leases.unkept(fill.miss.lease.key)
                     self._done(fill)
 
     def _done(self, fill: Fill) -> None:
@@ -158,10 +171,15 @@ class WriteBack:
                 self._flights.refuse(fill.miss.lease, remember=True)
             return None
         entry = self._joined(fill, captured)
-        self._exact.remember(identity, entry)
+        is_purged = self._exact.is_purged(identity, entry)
+        if is_purged:
+            self._metrics.stored("dropped", "purged")
+        else:
+            self._exact.remember(identity, entry)
         if fill.miss.lease is not None:
+            # Those who wait for it asked before the purge, as it did.
             self._flights.land(fill.miss.lease, entry)
-        return entry
+        return None if is_purged else entry
 
     async def _settled(self, fill: Fill) -> Captured:
         if len(fill.captured.body) <= _INLINE_BYTES:
@@ -170,20 +188,33 @@ class WriteBack:
 
     def _joined(self, fill: Fill, captured: Captured) -> Entry:
         """The fresh answer, beside what is known of the other mode."""
-        known = fill.miss.known.fresh(self._clock()) if fill.miss.known is not None else ()
-        others = tuple(other for other in known if other.mode is not captured.mode)
+        known, tags = fill.miss.known, fill.tags
+        others: tuple[Captured, ...] = ()
+        if known is not None:
+            others = tuple(other for other in known.fresh(self._clock()) if other.mode is not captured.mode)
+        if known is not None and others and known.tags != tags:
+            tags = tuple(dict.fromkeys((*tags, *known.tags)))
+            if len(tags) > ENTRY_TAGS_MAX:
+                # Tags are never left out: a purge would not find the answer they belong to.
+                others, tags = (), fill.tags
         return Entry(
             dialect=fill.question.dialect,
             model=fill.question.model,
             rule=fill.rule.name,
             captures=(*others, captured),
+            tags=tags,
+            purges=fill.miss.identity.purges,
         )
 
-    async def _store(self, fill: Fill, entry: Entry) -> None:
+    async def _store(self, fill: Fill, entry: Entry) -> bool:
+        """Whether the answer is in the store now."""
         ttl_s = self._ttl_s(fill, entry)
         if ttl_s is None:
             self._metrics.stored("dropped", "expired")
-            return
+            return False
+        if self._exact.is_purged(fill.miss.identity, entry):
+            self._metrics.stored("dropped", "purged")
+            return False
         try:
             await self._write(fill.miss.identity, entry, ttl_s)
             for identity, item in _items(fill, entry):
@@ -192,8 +223,9 @@ class WriteBack:
             self._metrics.backend_error(error)
             self._metrics.stored("failed", "store_error")
             log.warning("store_failed", key=fill.miss.identity.id, reason=str(error))
-        else:
-            self._metrics.stored("stored")
+            return False
+        self._metrics.stored("stored")
+        return True
 
     def _ttl_s(self, fill: Fill, entry: Entry) -> float | None:
         """How long the store is to keep an entry; None where it has expired on its way."""
@@ -217,11 +249,13 @@ def _settle(fill: Fill) -> Captured:
     """What is kept of an answer. Raises DialectError."""
     if is_another_model(fill.rule.pin, fill.captured):
         raise DialectError(Reason.FALLBACK, "another model answered")
-    return fill.dialect.settle(fill.question, fill.captured, tool_calls=fill.rule.keep_tool_calls)
+    kept = fill.dialect.settle(fill.question, fill.captured, tool_calls=fill.rule.keep_tool_calls)
+    # Counted once, here, so that a hit need not look for it. A template keeps nothing but the text.
+    return replace(kept, usage=fill.dialect.usage(fill.captured))
 
 
 def _items(fill: Fill, entry: Entry) -> Iterator[tuple[Identity, Entry]]:
     """The items of a batch as entries of their own."""
     if fill.items and isinstance(fill.dialect, BatchDialect):
         for identity, item in zip(fill.items, fill.dialect.split(fill.question, entry.captures[-1]), strict=True):
-            yield identity, Entry(fill.question.dialect, fill.question.model, fill.rule.name, (item,))
+            yield identity, replace(entry, captures=(item,), tags=fill.tags)

@@ -31,10 +31,19 @@ COMMANDS = {
     "demo": Command("demo", "demo", "Show a miss and a hit through a real Envoy, with a small upstream of its own."),
     "serve": Command("run", "serve", "Run the sidecar until SIGTERM or Ctrl-C."),
     "check": Command("look", "check", "Check a configuration and print what it does, in words. No network."),
+    "doctor": Command(
+        "doctor", "doctor", "Name what is dangerous: configuration, store, running sidecar, Envoy's file."
+    ),
     "explain": Command("look", "explain", "Say what the sidecar would do with a request, and why. No network."),
-    "convert": Command("convert", "convert", "Print the configuration that a document of Higress comes to."),
+    "convert": Command("convert", "convert", "Print what a document of Higress or APISIX comes to."),
     "path": Command("path", "path", "Show what a GJSON or JSONPath expression finds in a JSON document. No network."),
     "stats": Command("figures", "stats", "Show what a running sidecar has done so far."),
+    "inspect": Command(
+        "entries", "inspect", "Show one entry of a running sidecar: its facts, and its answers when asked."
+    ),
+    "purge": Command(
+        "entries", "purge", "Remove entries from the cache of running sidecars; says first what that would be."
+    ),
     "envoy-config": Command("envoy", "envoy_config", "Print the Envoy configuration that goes with the sidecar."),
 }
 

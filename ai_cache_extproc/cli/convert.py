@@ -14,9 +14,9 @@ import yaml
 from pydantic import SecretStr
 
 from ai_cache_extproc.cli.output import Output, OutputOption, print_json
-from ai_cache_extproc.config.higress import SCOPE_VARIABLE, Translation
-from ai_cache_extproc.config.higress_services import HOSTS_VARIABLE
+from ai_cache_extproc.config.environment import PREFIX
 from ai_cache_extproc.config.load import HOSTS, MASK, load
+from ai_cache_extproc.config.translation import Translation
 from ai_cache_extproc.errors import ConfigError
 
 HostsOption = Annotated[
@@ -29,6 +29,10 @@ class Form(StrEnum):
     """Whose form a document has."""
 
     HIGRESS = "higress"
+    APISIX = "apisix"
+
+
+NAMES = {Form.HIGRESS: "Higress", Form.APISIX: "APISIX"}
 
 
 class _Dumper(yaml.SafeDumper):
@@ -43,8 +47,11 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def convert(
-    form: Annotated[Form, typer.Argument(metavar="higress", help="Whose document FILE is.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML or JSON: the configuration, or a WasmPlugin.")],
+    form: Annotated[Form, typer.Argument(metavar="higress|apisix", help="Whose document FILE is.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="YAML or JSON: the configuration, alone or in its WasmPlugin or route."),
+    ],
     host: HostsOption = None,
     redact: Annotated[
         bool, typer.Option("--redact", help="Mask secrets. Without it the password of Redis is printed in clear.")
@@ -58,12 +65,10 @@ def convert(
     Example: aicache convert higress ai-cache.yaml > aicache.yaml
     """
     # What belongs to the translation, and nothing that is to win over its result later.
-    environ = {name: os.environ[name] for name in (SCOPE_VARIABLE, HOSTS_VARIABLE) if name in os.environ}
+    environ = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
     translation = load(file, environ=environ, flags={HOSTS: tuple(host or ())}).translation
-    if translation is None:
-        raise ConfigError(
-            "", f"is no document of {form.capitalize()}; `aicache check` says what it is", source=str(file)
-        )
+    if translation is None or translation.form != form:
+        raise ConfigError("", f"is no document of {NAMES[form]}; `aicache check` says what it is", source=str(file))
     values = {name: _plain(value, redact=redact) for name, value in translation.values.items()}
     if output is Output.JSON:
         print_json(values)
@@ -73,7 +78,7 @@ def convert(
 
 
 def _remarks(translation: Translation, file: Path, *, redacted: bool) -> Iterator[str]:
-    yield f"From {file} by `aicache convert higress`."
+    yield f"From {file} by `aicache convert {translation.form}`."
     if _holds_secret(translation.values):
         yield "Its secrets are masked: put them in before use." if redacted else "It holds the secrets of that file."
     yield from map(str, translation.notes)

@@ -40,7 +40,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Any
 
-from ai_cache_extproc.cli.envoy_filter import SIDECAR_CLUSTER
+from ai_cache_extproc.cli.envoy_names import SIDECAR_CLUSTER
 
 UPSTREAM_CLUSTER = "llm"
 CALLS_MAX = 50_000

@@ -5,7 +5,6 @@ The files under `envoy/` say in comments why each field is as it is; a test hold
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
@@ -25,51 +24,23 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.type.matcher.v3 import ListStringMatcher, RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
-from ai_cache_extproc.cache.admission import SKIP_HEADER
+from ai_cache_extproc.cli.envoy_names import FILTER_NAME, SIDECAR_CLUSTER, shown_headers
+from ai_cache_extproc.cli.mutations import may_change
 from ai_cache_extproc.config.model import Config
-from ai_cache_extproc.config.rules import CREDENTIAL_HEADERS
+from ai_cache_extproc.config.snapshot import Snapshot
 from ai_cache_extproc.extproc.codec import (
-    ATTRIBUTES_NAMESPACE,
     CLUSTER_ATTRIBUTE,
     METADATA_NAMESPACE,
     ROUTE_ATTRIBUTE,
 )
 
-FILTER_NAME = ATTRIBUTES_NAMESPACE
-"""Attributes arrive under the filter's own name."""
-SIDECAR_CLUSTER = "ai_cache"
-
-MAY_CHANGE = "x-ai-cache-.*|cache-status|age|content-type|accept-encoding"
-"""The headers that the sidecar sets or removes; Envoy matches the whole name."""
-
-_PSEUDO = (":method", ":path", ":authority", ":status")
-_ADMISSION = (
-    "accept",
-    "content-type",
-    "content-length",
-    "content-encoding",
-    "cache-control",
-    "upgrade",
-    SKIP_HEADER,
-)
-_ANSWER_CHANGING = (
-    "anthropic-version",
-    "anthropic-beta",
-    "openai-beta",
-    "openai-organization",
-    "openai-project",
-    "x-dashscope-sse",
-    "x-dashscope-async",
-    "x-dashscope-plugin",
-    "x-dashscope-workspace",
-    "x-dashscope-datainspection",
-    "x-dashscope-ossresourceresolve",
-)
-_AGAINST_KEEPING = ("vary", "set-cookie")
-
 
 def ext_proc_filter(config: Config) -> HttpFilter:
-    """The filter with the timeouts that `config` counts on, shown every header that its rules name."""
+    """The filter with the timeouts that `config` counts on, shown every header, attribute and namespace its rules name."""
+    wanted = Snapshot(config).wanted
+    attributes = dict.fromkeys((ROUTE_ATTRIBUTE, CLUSTER_ATTRIBUTE, *wanted.attributes))
+    namespaces = list(dict.fromkeys(namespace for namespace, *_ in wanted.metadata))
+    forwarded = MetadataOptionsMetadataNamespaces(untyped=namespaces) if namespaces else None
     off = ProcessingModeHeaderSendMode.SKIP
     return HttpFilter(
         name=FILTER_NAME,
@@ -90,11 +61,14 @@ def ext_proc_filter(config: Config) -> HttpFilter:
                     response_trailer_mode=off,
                 ),
                 route_cache_action=ExternalProcessorRouteCacheAction.RETAIN,
-                mutation_rules=HeaderMutationRules(disallow_all=True, allow_expression=RegexMatcher(regex=MAY_CHANGE)),
-                request_attributes=[ROUTE_ATTRIBUTE, CLUSTER_ATTRIBUTE],
+                mutation_rules=HeaderMutationRules(
+                    disallow_all=True, allow_expression=RegexMatcher(regex=may_change(config))
+                ),
+                request_attributes=list(attributes),
                 response_attributes=[CLUSTER_ATTRIBUTE],
                 metadata_options=MetadataOptions(
-                    receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[METADATA_NAMESPACE])
+                    forwarding_namespaces=forwarded,
+                    receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[METADATA_NAMESPACE]),
                 ),
                 forward_rules=HeaderForwardingRules(
                     allowed_headers=ListStringMatcher(
@@ -109,20 +83,3 @@ def ext_proc_filter(config: Config) -> HttpFilter:
 def filter_off() -> dict[str, Any]:
     """What a route says that carries no LLM calls."""
     return {FILTER_NAME: Any.pack(ExtProcPerRoute(disabled=True))}
-
-
-def shown_headers(config: Config) -> tuple[str, ...]:
-    """What the sidecar must see, of requests and answers alike; what no rule of `config` names is left out.
-
-    The usual credentials are always among them: a rule that leaves one out of its scope does so on purpose,
-    and the next rule may not.
-    """
-    names = (*_PSEUDO, *_ADMISSION, *CREDENTIAL_HEADERS, *_ANSWER_CHANGING, *_AGAINST_KEEPING, *_named(config))
-    return tuple(dict.fromkeys(names))
-
-
-def _named(config: Config) -> Iterator[str]:
-    for rule in config.rules:
-        yield from rule.scope.credentials
-        yield from rule.match.headers
-        yield from rule.fingerprint.headers

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,17 +20,23 @@ from ai_cache_extproc.config.load import HOSTS, load
 from ai_cache_extproc.config.model import Config, SqliteStore
 from ai_cache_extproc.config.snapshot import Snapshot
 from ai_cache_extproc.dialects import Dialects
+from ai_cache_extproc.extproc.codec import CLUSTER_ATTRIBUTE, ROUTE_ATTRIBUTE
 from ai_cache_extproc.keys.identity import Keyring
-from ai_cache_extproc.model import RequestHead
+from ai_cache_extproc.model import RequestHead, ResponseHead
 from ai_cache_extproc.stores.sqlite import default_path, key_path
 
 DEFAULT_PATH = "/v1/chat/completions"
 STDIN = "-"
+KINDS = {
+    "native": "",
+    "higress": ", a document of Higress' ai-cache",
+    "apisix": ", a document of APISIX's ai-cache",
+}
 
 
 def check(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A YAML or JSON configuration, or a document of Higress' ai-cache.")
+        Path, typer.Argument(metavar="FILE", help="A YAML or JSON configuration; or one of Higress or APISIX.")
     ],
     host: HostsOption = None,
     output: OutputOption = Output.TEXT,
@@ -47,7 +54,7 @@ def check(
         document = {"ok": True, "source": plan.source, "dialect": plan.dialect, "plan": dict(plan.rows), "rules": rules}
         print_json(document | {"notes": notes, "warnings": list(plan.warnings)})
         return
-    kind = "" if plan.dialect == "native" else ", a document of Higress' ai-cache"
+    kind = KINDS[plan.dialect]
     lines = [f"{plan.source}: good{kind}", *table(plan.rows)]
     for rule in plan.rules:
         lines += ["", f"rule {rule.name}", *table(rule.rows, indent="  ")]
@@ -58,7 +65,7 @@ def check(
     typer.echo("\n".join(lines))
 
 
-def explain(
+def explain(  # noqa: PLR0913 - an option each
     *,
     request: Annotated[Path, typer.Option("--request", "-r", metavar="BODY.json", help="The body; - for stdin.")],
     config: Annotated[
@@ -76,6 +83,21 @@ def explain(
         ),
     ] = None,
     route: Annotated[str, typer.Option("--route", help="Envoy's route name (xds.route_name).")] = "",
+    rule: Annotated[str, typer.Option("--rule", help="The rule that the route names (x-ai-cache-rule).")] = "",
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option("--attribute", metavar="NAME=VALUE", help="An Envoy attribute; may be repeated."),
+    ] = None,
+    metadata: Annotated[
+        str, typer.Option("--metadata", metavar="JSON", help="Envoy's dynamic metadata, by namespace.")
+    ] = "{}",
+    answer_status: Annotated[
+        int | None, typer.Option("--answer-status", help="Say too whether an answer with this status is kept.")
+    ] = None,
+    answer_header: Annotated[
+        list[str] | None, typer.Option("--answer-header", metavar="'k: v'", help="A header of that answer.")
+    ] = None,
+    answer_cluster: Annotated[str, typer.Option("--answer-cluster", help="Envoy's cluster that answered.")] = "",
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Say what the sidecar would do with a request, and why. Shows lengths and hashes, never content.
@@ -90,12 +112,14 @@ def explain(
     headers = _headers(header or [], body)
     secret, key = _known_key(loaded.config)
     explanation = explain_request(
-        RequestHead(method, path, authority, headers, route),
+        _head(method, path, authority, headers=headers, route=route, attributes=attribute or [], metadata=metadata),
         body,
         snapshot=Snapshot(loaded.config),
         dialects=Dialects(loaded.config.limits.sse_line_bytes_max),
         # Prefix and epoch stand before an entry's name, not in it.
         keyring=None if secret is None else Keyring(secret, loaded.config.key_prefix, 0),
+        named=rule,
+        answer=_answer(answer_status, answer_header or [], answer_cluster),
     )
     document = explanation.document() | {"key": key}
     if output is Output.JSON:
@@ -113,17 +137,57 @@ def _body(request: Path) -> bytes:
         raise typer.BadParameter(f"{request}: {error.strerror}", param_hint="--request") from error
 
 
+def _head(
+    method: str,
+    path: str,
+    authority: str,
+    *,
+    headers: Mapping[str, str],
+    route: str,
+    attributes: Sequence[str],
+    metadata: str,
+) -> RequestHead:
+    """The request's head as Envoy shows it."""
+    shown: dict[str, str] = {}
+    for field in attributes:
+        name, equals, value = field.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{field!r} has no value; write NAME=VALUE", param_hint="--attribute")
+        shown[name] = value
+    try:
+        # Numbers of Envoy's metadata are doubles.
+        spaces = json.loads(metadata, parse_int=float)
+    except json.JSONDecodeError as error:
+        raise typer.BadParameter(f"is no JSON: {error}", param_hint="--metadata") from error
+    if not isinstance(spaces, dict):
+        raise typer.BadParameter("must be an object, a member for each namespace", param_hint="--metadata")
+    route = route or shown.get(ROUTE_ATTRIBUTE, "")
+    return RequestHead(method, path, authority, headers, route, shown.get(CLUSTER_ATTRIBUTE, ""), shown, spaces)
+
+
 def _headers(given: Sequence[str], body: bytes) -> dict[str, str]:
     """As Envoy shows them: lower case, repeated fields joined; with what every client of such an API sends."""
-    headers = {"content-type": "application/json", "content-length": str(len(body))}
+    sent = {"content-type": "application/json", "content-length": str(len(body))}
+    return sent | _fields(given, "--header")
+
+
+def _answer(status: int | None, given: Sequence[str], cluster: str) -> ResponseHead | None:
+    """JSON, unless its headers say otherwise."""
+    if status is None and not given and not cluster:
+        return None
+    fields = {"content-type": "application/json"} | _fields(given, "--answer-header")
+    return ResponseHead(200 if status is None else status, fields, cluster)
+
+
+def _fields(given: Sequence[str], option: str) -> dict[str, str]:
     own: dict[str, str] = {}
     for field in given:
         name, colon, value = field.partition(":")
         name = name.strip().lower()
         if not colon or not name:
-            raise typer.BadParameter(f"{name or field!r} has no colon; write 'name: value'", param_hint="--header")
+            raise typer.BadParameter(f"{name or field!r} has no colon; write 'name: value'", param_hint=option)
         own[name] = f"{own[name]}, {value.strip()}" if name in own else value.strip()
-    return headers | own
+    return own
 
 
 def _known_key(config: Config) -> tuple[bytes | None, str]:

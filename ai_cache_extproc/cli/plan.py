@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
+from ai_cache_extproc.cli.dangers import dangers
+from ai_cache_extproc.cli.plan_controls import labels_row, rule_rows
 from ai_cache_extproc.cli.words import duration, listed, size
-from ai_cache_extproc.config.addresses import TcpAddress, parse_address
+from ai_cache_extproc.config.apisix_values import KEY_PREFIX as APISIX_KEY_PREFIX
 from ai_cache_extproc.config.higress_notes import Note
 from ai_cache_extproc.config.load import Loaded
 from ai_cache_extproc.config.model import Config, MemoryStore, RedisStore, SqliteStore
-from ai_cache_extproc.config.rules import Match, Rule, widenings
+from ai_cache_extproc.config.rules import Match, Rule
+from ai_cache_extproc.config.scope import Scope
 from ai_cache_extproc.stores.sqlite import default_path
-
-LONG_TTL_S = 12 * 3600
-"""An answer older than half a day surprises people."""
 
 Rows = tuple[tuple[str, str], ...]
 
@@ -59,10 +59,13 @@ def plan_of(loaded: Loaded, environ: Mapping[str, str]) -> Plan:
         ("limits", _limits(config)),
         ("write queue", f"{config.write_queue.entries_max} answers, {size(config.write_queue.bytes_max)}"),
         ("stopping", _stopping(config)),
+        labels_row(config),
         ("logs", f"{config.log.format} lines from level {config.log.level} on standard error"),
+        ("spans", _spans(config)),
+        ("prices", _prices(config)),
     )
     rules = tuple(RulePlan(rule.name, _rule(rule)) for rule in config.rules)
-    return Plan(source, loaded.dialect, rows, rules, loaded.notes, tuple(_warnings(loaded)))
+    return Plan(source, loaded.dialect, rows, rules, loaded.notes, tuple(map(str, dangers(loaded))))
 
 
 def _listens(config: Config) -> str:
@@ -113,6 +116,19 @@ def _encryption(config: Config) -> str:
     return f"AES-256-GCM under key {ids[0]}" + (f"; {listed(ids[1:], joint='and')} still read" if ids[1:] else "")
 
 
+def _spans(config: Config) -> str:
+    tracing = config.tracing
+    if tracing.url is None:
+        return "off"
+    return f"to {tracing.url}, as callers sample; {tracing.ratio:.4g} of the calls that belong to no trace"
+
+
+def _prices(config: Config) -> str:
+    if not config.prices:
+        return "none: metrics count what hits save for all models together, and no money"
+    return f"of {listed([price.model for price in config.prices], joint='and')}; other models have none"
+
+
 def _key(config: Config) -> str:
     if config.identity.key is None:
         return "kept by the store" + ("" if isinstance(config.store, MemoryStore) else ", made at the first start")
@@ -142,8 +158,9 @@ def _envoy(config: Config) -> str:
 def _limits(config: Config) -> str:
     limits = config.limits
     return (
-        f"questions up to {size(limits.request_bytes_max)} and {limits.json_depth_max} levels, answers up to "
-        f"{size(limits.answer_bytes_max)}, {size(limits.capture_bytes_max)} of answers being collected at once"
+        f"questions up to {size(limits.request_bytes_max)} and {limits.json_depth_max} levels, with "
+        f"{limits.json_values_max} values, answers up to "
+        f"{size(limits.answer_bytes_max)}, {size(limits.capture_bytes_max)} of memory for all that are under way"
     )
 
 
@@ -159,7 +176,7 @@ def _rule(rule: Rule) -> Rows:
     rows = [("for", _match(rule.match) or ("every LLM call" if rule.template is None else "every JSON request"))]
     if not rule.enabled:
         return (*rows, ("does", "nothing: matching requests are bypassed (rule_disabled)"))
-    rows += _template(rule)
+    rows += (*_template(rule), *_apisix(rule))
     jitter = f", less up to {rule.ttl_jitter:.0%}" if rule.ttl_jitter else ""
     rows.append(("kept for", "ever" if rule.ttl_s is None else f"{duration(rule.ttl_s)}{jitter}"))
     rows.append(("shared by", _sharing(rule)))
@@ -170,6 +187,7 @@ def _rule(rule: Rule) -> Rows:
     rows.append(("tool calls", "kept" if rule.keep_tool_calls and rule.template is None else "not kept"))
     obeyed = "overruled" if rule.overrules_upstream else "obeyed"
     rows.append(("upstream", f"its Cache-Control and Set-Cookie are {obeyed}"))
+    rows.extend(rule_rows(rule))
     return tuple(rows)
 
 
@@ -205,49 +223,39 @@ def _template(rule: Rule) -> Rows:
     return (*rows, ("kept as", f"{form}, as Higress' ai-cache has it"))
 
 
+def _apisix(rule: Rule) -> Rows:
+    if rule.apisix is None:
+        return ()
+    names = [*(["route"] if rule.apisix.route_id else []), *(["consumer"] if rule.apisix.consumer else [])]
+    names += [*rule.apisix.variables, *(["caller"] if rule.apisix.share == "credential" else [])]
+    scope = ":".join(f"{name}=<...>" for name in names) or "shared"
+    return (("kept as", f"`{APISIX_KEY_PREFIX}{scope}:<fingerprint>`, in clear, as APISIX's ai-cache has it"),)
+
+
 def _sharing(rule: Rule) -> str:
     if rule.higress is not None and rule.higress.share == "everyone":
         return "all callers, whatever their tenant, model and route, as in Higress"
-    credentials = [*rule.scope.credentials, *(f"?{name}=" for name in rule.scope.parameters)]
-    same = f"callers with the same {listed(credentials)}, on the same route and host" if credentials else ""
+    scope = rule.scope
+    credentials = [*scope.credentials, *(f"?{name}=" for name in scope.parameters)]
+    where = _place(scope)
+    alike = [f"the same {listed(credentials)}"] if credentials else []
+    alike += [f"the same {part.words}" for part in scope.identity]
+    same = f"callers with {listed(alike, joint='and')}{where}" if alike else ""
+    required = [part.words for part in scope.identity if part.required]
+    if required:
+        return f"{same}; callers without {listed(required)} are bypassed (no_identity)"
     if rule.anonymous == "shared":
-        return f"{same}; all callers without any of them share" if same else "all callers, on the same route and host"
+        return f"{same}; all callers without any of them share" if same else f"all callers{where}"
     return f"{same}; callers with none of them are bypassed (no_credential)"
 
 
-def _warnings(loaded: Loaded) -> Iterator[str]:
-    config = loaded.config
-    yield from widenings(config.rules)
-    for rule in config.rules:
-        if rule.enabled and rule.ttl_s is None:
-            setting = "ttl_s" if loaded.translation is None else "cacheTTL"
-            yield f'rule "{rule.name}": answers never expire; `{setting}: 3600` lets them live for an hour'
-        elif rule.enabled and rule.ttl_s is not None and rule.ttl_s > LONG_TTL_S:
-            yield f'rule "{rule.name}": answers are served for {duration(rule.ttl_s)}; models and facts change'
-        if rule.enabled and rule.ignore_upstream_cache_control:
-            yield f'rule "{rule.name}": answers that the upstream calls private or no-store are kept'
-    for text in config.listen:
-        if _is_open(text):
-            yield f"listen {text}: whoever reaches it can read and fill the cache"
-    if config.admin and _is_open(config.admin):
-        yield f"admin {config.admin}: whoever reaches it sees the configuration and the figures"
-    if config.workers > 1 and isinstance(config.store, MemoryStore):
-        yield f"store: each of the {config.workers} workers keeps its own answers in memory; the others do not find them"
-    if not config.rules:
-        yield "there is no rule: every LLM call is bypassed (no_rule)"
-    for shadowed, by in _shadowed(config.rules):
-        yield f'rule "{shadowed}": never applies, since "{by}" before it matches everything'
-
-
-def _is_open(text: str) -> bool:
-    address = parse_address(text)
-    return isinstance(address, TcpAddress) and not address.loopback
-
-
-def _shadowed(rules: tuple[Rule, ...]) -> Iterator[tuple[str, str]]:
-    catch_all = None
-    for rule in rules:
-        if catch_all is not None:
-            yield rule.name, catch_all
-        elif rule.match == Match():
-            catch_all = rule.name
+def _place(scope: Scope) -> str:
+    match scope.route, scope.authority:
+        case True, True:
+            return ", on the same route and host"
+        case True, False:
+            return ", on the same route of any host"
+        case False, True:
+            return ", on the same host by any route"
+        case _:
+            return ", wherever they ask"

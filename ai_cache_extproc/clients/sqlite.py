@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import structlog
 
@@ -246,3 +246,13 @@ class SqliteThread:
         # A loop that did not wait for the thread is closed by now, and nobody is left to hear.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(callback, *arguments)
+
+
+@runtime_checkable
+class KeepsFile(Protocol):
+    """A store with a file in which others may keep tables of their own."""
+
+    @property
+    def thread(self) -> SqliteThread:
+        """Where jobs on it run."""
+        ...

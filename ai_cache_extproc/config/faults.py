@@ -65,6 +65,8 @@ def _explained(detail: ErrorDetails, root: Sections) -> tuple[Location, str]:
     if kind == "union_tag_invalid":
         known = detail["ctx"]["expected_tags"]
         return (*location, "type"), f"must be one of {known}, not {_shown(detail['ctx']['tag'])}"
+    if kind == "union_tag_not_found":
+        return (*location, "type"), "is missing; it says which kind is meant"
     if kind == "address":
         return location, detail["msg"]
     # Without holders it is the pattern of a header, which may be a credential.

@@ -73,7 +73,8 @@ def advice(location: Location, sections: Sections) -> str:
     if close := get_close_matches(name.lower().replace("-", "_"), known, n=1):
         return f'did you mean "{close[0]}"?'
     elsewhere = [other for other in _locations((Config,), ()) if other[-1] == name and other != location]
-    if elsewhere:
+    # Where a `type` chooses, the key of another kind was meant, not that of another part of the document.
+    if elsewhere and not any(map(_type_of, sections)):
         return f'did you mean "{dotted(elsewhere[0])}"?'
     return f"known here: {', '.join(known)}"
 

@@ -6,7 +6,7 @@ Everything that is decided here is decided from the document alone; nothing touc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ai_cache_extproc.config.document import Document
 from ai_cache_extproc.config.higress_document import HigressConfig
@@ -17,6 +17,7 @@ from ai_cache_extproc.config.higress_semantic import HigressSemantic, semantic_o
 from ai_cache_extproc.config.higress_services import Hosts, idle_hosts
 from ai_cache_extproc.config.higress_store import store_of
 from ai_cache_extproc.config.model import Config
+from ai_cache_extproc.config.translation import Translation
 from ai_cache_extproc.errors import ConfigError
 
 SCOPE_VARIABLE = "AICACHE_SCOPE"
@@ -24,15 +25,6 @@ SCOPES = ("everyone", "credential")
 
 _OURS = frozenset({"scope", "partition"})
 _PLUGIN_KEYS = frozenset(HigressConfig.model_fields) - _OURS
-
-
-@dataclass(frozen=True, slots=True)
-class Translation:
-    """values: a native document, secrets as SecretStr. semantic: what is kept of each rule for semantic search."""
-
-    values: dict[str, object]
-    notes: tuple[Note, ...]
-    semantic: tuple[HigressSemantic, ...]
 
 
 def is_higress(values: Mapping[str, object]) -> bool:

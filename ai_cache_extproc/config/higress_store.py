@@ -50,10 +50,11 @@ def store_of(placed: Sequence[Placed], document: Document, hosts: Hosts) -> tupl
     deadline_ms = Lookup().deadline_ms
     asked_ms = min(server.service.timeout or deadline_ms for server in servers)
     values: dict[str, object] = {"type": "redis", "url": first.url}
-    if first.service.username:
-        values["username"] = first.service.username
     if first.service.password.get_secret_value():
         values["password"] = first.service.password
+        # Without a password Envoy, and so Higress, names no user either.
+        if first.service.username:
+            values["username"] = first.service.username
     values["timeout_ms"] = min(asked_ms, deadline_ms)
     notes = [note for server in servers for note in _said_of(server, deadline_ms)]
     named = {server.location[:-1] for server in servers}

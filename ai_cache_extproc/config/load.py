@@ -14,16 +14,19 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from ai_cache_extproc.config import apisix
 from ai_cache_extproc.config.document import Document, read_document
 from ai_cache_extproc.config.environment import Overrides, merged, read_environment
 from ai_cache_extproc.config.faults import faults_of
-from ai_cache_extproc.config.higress import SCOPE_VARIABLE, Translation, is_higress, translate
+from ai_cache_extproc.config.higress import SCOPE_VARIABLE, is_higress, translate
 from ai_cache_extproc.config.higress_notes import Note
 from ai_cache_extproc.config.higress_services import HOST_FLAG, HOSTS_VARIABLE, read_hosts
 from ai_cache_extproc.config.model import Config
-from ai_cache_extproc.config.rules import CREDENTIAL_HEADERS, Rule
+from ai_cache_extproc.config.rules import Rule
+from ai_cache_extproc.config.scope import CREDENTIAL_HEADERS
 from ai_cache_extproc.config.secrets import with_secrets
 from ai_cache_extproc.config.section import Location, refusal
+from ai_cache_extproc.config.translation import Translation
 from ai_cache_extproc.errors import ConfigError, ConfigFaults
 
 SHIPPED: Mapping[str, object] = MappingProxyType(
@@ -32,7 +35,7 @@ SHIPPED: Mapping[str, object] = MappingProxyType(
         "lookup": {"flight_wait_ms": 5000},
     }
 )
-"""What the shipped envoy.yaml says; a document of Higress says nothing of it."""
+"""What the shipped envoy.yaml says; a document of Higress or APISIX says nothing of it."""
 EMBEDDED: Mapping[str, object] = MappingProxyType({**SHIPPED, "rules": [{"name": "default", "anonymous": "shared"}]})
 """What holds without a document, or with an empty one."""
 HOSTS = "hosts"
@@ -54,9 +57,9 @@ class Loaded:
     translation: Translation | None = None
 
     @property
-    def dialect(self) -> Literal["native", "higress"]:
+    def dialect(self) -> Literal["native", "higress", "apisix"]:
         """Whose form of document it is."""
-        return "native" if self.translation is None else "higress"
+        return "native" if self.translation is None else self.translation.form
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -120,6 +123,8 @@ def _translated(document: Document, environ: Mapping[str, str], told: object) ->
     if is_higress(document.values):
         hosts = read_hosts(told, environ.get(HOSTS_VARIABLE, ""))
         return translate(document, base=SHIPPED, hosts=hosts, scope=environ.get(SCOPE_VARIABLE))
+    if apisix.is_apisix(document.values):
+        return apisix.translate(document, base=SHIPPED, environ=environ)
     if told:
         reason = "tells where services of a Higress document are, and there is no such document; leave it out"
         raise ConfigError("", reason, source=HOST_FLAG)

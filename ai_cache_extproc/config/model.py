@@ -14,27 +14,34 @@ from pydantic_core import PydanticCustomError
 
 from ai_cache_extproc.config.addresses import Address as Endpoint
 from ai_cache_extproc.config.addresses import parse_address, worker_addresses
+from ai_cache_extproc.config.admin import AdminAccess, admin_faults
+from ai_cache_extproc.config.apisix_values import KEY_PREFIX as APISIX_KEY_PREFIX
+from ai_cache_extproc.config.apisix_values import ApisixOverride, ApisixValues
+from ai_cache_extproc.config.controls import BypassOn, Controls
 from ai_cache_extproc.config.encryption import Encryption, EncryptionKey
+from ai_cache_extproc.config.labels import Labels
+from ai_cache_extproc.config.prices import Price, price_faults
 from ai_cache_extproc.config.rules import (
-    CREDENTIAL_HEADERS,
-    CREDENTIAL_PARAMETERS,
     Fingerprint,
     Match,
     Pin,
     Replaying,
     Rule,
     Sampling,
-    Scope,
     name_faults,
 )
+from ai_cache_extproc.config.scope import CREDENTIAL_HEADERS, CREDENTIAL_PARAMETERS, IdentityPart, Scope
 from ai_cache_extproc.config.section import Fault, FieldFaults, Section
 from ai_cache_extproc.config.stores import MemoryStore, RedisStore, RedisTls, Sentinel, SqliteStore, Store
 from ai_cache_extproc.config.template import HigressValues, Template
+from ai_cache_extproc.config.tracing import Tracing
 from ai_cache_extproc.errors import ConfigError
 
 # The parts that stand in a file of their own belong to the document as much as the rest.
 __all__ = ["Config", "Envoy", "Store", "SqliteStore", "MemoryStore", "RedisStore", "RedisTls", "Sentinel", "Near"]
 __all__ += ["Lookup", "Limits", "WriteQueue", "IdentityKey", "Encryption", "EncryptionKey", "Drain", "Log"]
+__all__ += ["AdminAccess"]
+__all__ += ["BypassOn", "Controls", "Labels", "Price", "Tracing"]
 __all__ += [
     "Rule",
     "Match",
@@ -42,15 +49,20 @@ __all__ += [
     "Replaying",
     "Sampling",
     "Scope",
+    "IdentityPart",
     "Fingerprint",
     "Template",
     "HigressValues",
+    "ApisixValues",
+    "ApisixOverride",
     "Section",
     "CREDENTIAL_HEADERS",
     "CREDENTIAL_PARAMETERS",
 ]
 
 MIB = 1024 * 1024
+JSON_VALUES_MAX = 100_000
+"""More than any conversation holds; reading so many takes some 20 ms, which everyone else waits for."""
 WORKERS_MAX = 64
 KEY_CHARS_MIN = 32
 """An identity key shorter than its digest would be the weakest part."""
@@ -110,10 +122,13 @@ class Limits(Section):
     """Longer answers are not kept."""
     json_depth_max: int = Field(128, ge=1, le=250)
     """Request bodies nested deeper are bypassed."""
+    json_values_max: int = Field(JSON_VALUES_MAX, ge=1)
+    """Request bodies of more JSON values are bypassed: many small ones cost 50 times what a long text does."""
     sse_line_bytes_max: int = Field(MIB, ge=1)
     """Streams with a longer line are not kept."""
     capture_bytes_max: int = Field(256 * MIB, ge=1)
-    """All answers being collected at one moment; beyond it answers pass without being kept."""
+    """Memory for all answers under way at one moment, a quarter of it for what is collected, the rest for the copies made
+    while they are stored. Beyond it answers pass without being kept."""
 
 
 class WriteQueue(Section):
@@ -186,6 +201,7 @@ class Config(Section):
     """Allow a `listen` address beyond loopback; anyone who reaches it can read and fill the cache."""
     admin: Address | None = "127.0.0.1:9901"
     """Metrics, health and the effective configuration over HTTP: `HOST:PORT` or `unix:PATH`; null turns it off."""
+    admin_access: AdminAccess = AdminAccess()
     ready_needs_store: bool = False
     """Let `/readyz` answer 503 while the store does not work. Requests pass then, so by default it only says so."""
     envoy: Envoy = Envoy()
@@ -200,6 +216,10 @@ class Config(Section):
     """Put before every key in the store."""
     drain: Drain = Drain()
     log: Log = Log()
+    tracing: Tracing = Tracing()
+    prices: tuple[Price, ...] = ()
+    """What tokens cost, so that metrics say what hits saved; the first row that matches a model applies."""
+    labels: Labels = Labels()
     rules: tuple[Rule, ...] = (Rule(),)
     """The first rule that matches applies; without `rules`, one default rule applies to everything."""
 
@@ -207,6 +227,7 @@ class Config(Section):
     def prefixes(self) -> tuple[str, ...]:
         """What the keys of all entries begin with; none of them begins with another."""
         every = {self.key_prefix, *(rule.higress.key_prefix for rule in self.rules if rule.higress is not None)}
+        every |= {APISIX_KEY_PREFIX for rule in self.rules if rule.apisix is not None}
         return tuple(
             sorted(prefix for prefix in every if not any(prefix.startswith(each) for each in every - {prefix}))
         )
@@ -215,8 +236,10 @@ class Config(Section):
     def _whole(self) -> Config:
         faults = (
             *_listen_faults(self.listen, self.workers, insecure=self.insecure_listen),
+            *admin_faults(self.admin, self.admin_access),
             *_budget_faults(self.lookup, self.envoy),
             *name_faults(self.rules),
+            *price_faults(self.prices),
         )
         if faults:
             raise FieldFaults(faults)

@@ -22,7 +22,7 @@ from ai_cache_extproc.config.section import Section
 from ai_cache_extproc.config.snapshot import SnapshotSource
 from ai_cache_extproc.errors import ConfigError, ConfigFaults
 
-LIVE = frozenset({"drain", "envoy", "limits", "lookup", "rules"})
+LIVE = frozenset({"drain", "envoy", "labels", "limits", "lookup", "prices", "rules"})
 """What exchanges read from their snapshot, and the drain at its beginning; all else is built at start."""
 FIXED_LIMITS = frozenset({"sse_line_bytes_max"})
 

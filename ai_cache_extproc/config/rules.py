@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from ai_cache_extproc.config.apisix_values import ApisixValues
+from ai_cache_extproc.config.apisix_variables import part_of
+from ai_cache_extproc.config.controls import BypassOn, Controls, Layers, Tags
+from ai_cache_extproc.config.scope import HeaderName, HeaderNames, Scope, distinct, scope_widenings
 from ai_cache_extproc.config.section import Fault, FieldFaults, Section
 from ai_cache_extproc.config.template import HigressValues, Template
 
-CREDENTIAL_HEADERS = (
-    "authorization",
-    "proxy-authorization",
-    "x-api-key",
-    "api-key",
-    "x-goog-api-key",
-    "ocp-apim-subscription-key",
-    "cookie",
-    "x-forwarded-client-cert",
-)
-CREDENTIAL_PARAMETERS = ("key",)
 TTL_S_MAX = 86_400
 HIGRESS_TTL_S_MAX = 2**31 - 1
 """A foreign document may say any `cacheTTL`; its entries must live as long here as there."""
-
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
-"""RFC 9110, 5.6.2, in lower case."""
-
-
-def _header_name(text: str) -> str:
-    name = text.lower()
-    if not _TOKEN.fullmatch(name):
-        raise ValueError("is not a header name; use letters, digits and hyphens, without a colon")
-    return name
 
 
 def _path_pattern(text: str) -> str:
@@ -45,14 +27,7 @@ def _path_pattern(text: str) -> str:
     return text
 
 
-def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
-
-
 Pattern = Annotated[str, Field(min_length=1)]
-HeaderName = Annotated[str, AfterValidator(_header_name)]
-HeaderNames = Annotated[tuple[HeaderName, ...], AfterValidator(_distinct)]
-ParameterName = Annotated[str, Field(min_length=1), AfterValidator(str.lower)]
 FieldName = Annotated[str, Field(min_length=1)]
 
 
@@ -71,21 +46,12 @@ class Match(Section):
     """Request headers and the pattern of their value. An absent header matches nothing."""
 
 
-class Scope(Section):
-    """Who may share an answer: callers with the same credentials, on the same route and host."""
-
-    credentials: HeaderNames = CREDENTIAL_HEADERS
-    """Request headers that say who is calling; those that are present form the scope."""
-    parameters: Annotated[tuple[ParameterName, ...], AfterValidator(_distinct)] = CREDENTIAL_PARAMETERS
-    """Query parameters that say who is calling, in any case."""
-
-
 class Fingerprint(Section):
     """What makes two questions the same. Everything does, except what is listed here."""
 
     headers: HeaderNames = ()
     """Further request headers that change the answer."""
-    ignore: Annotated[tuple[FieldName, ...], AfterValidator(_distinct)] = ()
+    ignore: Annotated[tuple[FieldName, ...], AfterValidator(distinct)] = ()
     """Top-level fields of the body that do not change the answer (`metadata`, `prompt_cache_key`)."""
 
 
@@ -129,14 +95,23 @@ class Rule(Section):
     match: Match = Match()
     enabled: bool = True
     """false: matching requests are bypassed."""
+    bypass_on: tuple[BypassOn, ...] = ()
+    """Requests with any of these headers are bypassed: neither looked up nor kept."""
+    layers: Layers = ("exact",)
+    """How answers are found: `exact` is the same question."""
+    controls: Controls = Controls()
     ttl_s: Annotated[float, Field(gt=0, le=HIGRESS_TTL_S_MAX)] | None = 3600
-    """How long an answer may be served: a day (86400) at most. With `higress` longer, or null for ever."""
+    """How long an answer may be served: a day (86400) at most. With `higress` longer, or null for ever; with `apisix` longer."""
     ttl_jitter: float = Field(0.1, ge=0, le=0.5)
     """The lifetime of each entry is shortened by a random part of this, so that entries do not expire together."""
     early_refresh: float = Field(1.0, ge=0, le=10)
     """How eagerly one request goes upstream ahead of an entry's expiry (XFetch's beta), while all others still hit. 0: never."""
     stale_if_error_s: float = Field(0, ge=0, le=86_400)
     """How long past its lifetime an answer may be served where the upstream answers 5xx or 429 (RFC 5861)."""
+    answer_bytes_max: int | None = Field(None, ge=0)
+    """Longer answers are not kept; in place of `limits.answer_bytes_max`. 0 keeps none."""
+    tags: Tags = ()
+    """Kept with every answer, in clear: a purge can name them."""
     anonymous: Literal["bypass", "shared"] = "bypass"
     """Requests without any credential: `bypass` them, or let them all share one scope."""
     scope: Scope = Scope()
@@ -154,6 +129,8 @@ class Rule(Section):
     """For JSON APIs that are not built in: every JSON request that the rule matches is one, whatever its path."""
     higress: HigressValues | None = None
     """Keep entries as Higress' ai-cache does. Needs `template`."""
+    apisix: ApisixValues | None = None
+    """Keep entries as APISIX's ai-cache does, of the LLM APIs that it keys: OpenAI chat and responses, Anthropic."""
 
     @property
     def overrules_upstream(self) -> bool:
@@ -165,18 +142,33 @@ class Rule(Section):
     def _consistent(self) -> Rule:
         if self.higress is not None and self.template is None:
             raise ValueError("has `higress` without `template`; only the text of a template can be kept in that form")
+        if self.apisix is not None:
+            self._agrees_with_apisix(self.apisix)
         if self.ttl_s is None and self.higress is None:
             raise ValueError("has `ttl_s: null`, which only `higress` allows; write how many seconds answers may live")
-        if self.higress is None and self.ttl_s is not None and self.ttl_s > TTL_S_MAX:
+        foreign = self.higress is not None or self.apisix is not None
+        if not foreign and self.ttl_s is not None and self.ttl_s > TTL_S_MAX:
             raise FieldFaults(((("ttl_s",), f"must be at most {TTL_S_MAX}, not {self.ttl_s:.15g}"),))
         return self
 
+    def _agrees_with_apisix(self, values: ApisixValues) -> None:
+        """Its keys hold what the section says, and nothing of a scope or a template that says more."""
+        if self.template is not None:
+            raise ValueError(
+                "has `apisix` and `template`; only whole answers can be kept in that form, so leave one out"
+            )
+        told = {values.consumer, *map(part_of, values.variables)}
+        if values.share == "document" and (
+            self.scope.credentials or self.scope.parameters or not told.issuperset(self.scope.identity)
+        ):
+            raise FieldFaults(((("apisix", "share"), "is `document`, but `scope` keeps apart more; say `credential`"),))
+
     @model_validator(mode="after")
     def _reachable(self) -> Rule:
-        if self.anonymous == "bypass" and not self.scope.credentials and not self.scope.parameters:
+        if self.anonymous == "bypass" and self.scope.nobody:
             raise ValueError(
-                "no request can be in a scope without `scope.credentials` and `scope.parameters`, so nothing would "
-                "ever be cached; name a credential, or set `anonymous: shared`"
+                "no request can be in a scope without `scope.credentials`, `scope.parameters` and `scope.identity`, so "
+                "nothing would ever be cached; name a credential, or set `anonymous: shared`"
             )
         return self
 
@@ -202,7 +194,7 @@ def widenings(rules: tuple[Rule, ...]) -> Iterator[str]:
             continue
         if rule.anonymous == "shared":
             yield f'rule "{rule.name}": all requests without a credential share one scope'
-        lacking = [name for name in CREDENTIAL_HEADERS if name not in rule.scope.credentials]
-        lacking += [f"?{name}=" for name in CREDENTIAL_PARAMETERS if name not in rule.scope.parameters]
-        if lacking:
-            yield f'rule "{rule.name}": callers that differ only in {", ".join(lacking)} share answers'
+        for sentence in scope_widenings(rule.scope):
+            yield f'rule "{rule.name}": {sentence}'
+        if rule.apisix is not None and rule.apisix.share == "document" and rule.scope.authority:
+            yield f'rule "{rule.name}": callers who ask different hosts share answers, as in APISIX'

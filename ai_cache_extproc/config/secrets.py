@@ -7,10 +7,12 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from ai_cache_extproc.config.admin import check_token
 from ai_cache_extproc.config.encryption import check_encryption_key
 from ai_cache_extproc.config.fields import dotted
 from ai_cache_extproc.config.model import Config, check_key
 from ai_cache_extproc.config.section import Location
+from ai_cache_extproc.config.tracing import check_authorization
 from ai_cache_extproc.errors import ConfigError
 
 SECRET_BYTES_MAX = 64 * 1024
@@ -20,11 +22,15 @@ SourceOf = Callable[[Location], str | None]
 
 
 def with_secrets(config: Config, source_of: SourceOf) -> Config:
-    """The same configuration with the content of every `key_file` beside it, in `key`. Raises ConfigError."""
-    identity, encryption = config.identity, config.encryption
+    """The same configuration with the content of every `*_file` that is read at start in its place. Raises ConfigError."""
+    identity, encryption, tracing = config.identity, config.encryption, config.tracing
     if identity.key_file is not None:
         key = _read(identity.key_file, ("identity", "key_file"), source_of, check_key)
         identity = identity.model_copy(update={"key": key})
+    access = config.admin_access
+    if access.token_file is not None:
+        token = _read(access.token_file, ("admin_access", "token_file"), source_of, check_token)
+        access = access.model_copy(update={"token": token})
     keys = list(encryption.keys)
     for index, each in enumerate(keys):
         if each.key_file is not None:
@@ -32,7 +38,13 @@ def with_secrets(config: Config, source_of: SourceOf) -> Config:
             key = _read(each.key_file, location, source_of, check_encryption_key)
             keys[index] = each.model_copy(update={"key": key})
     encryption = encryption.model_copy(update={"keys": tuple(keys)})
-    return config.model_copy(update={"identity": identity, "encryption": encryption})
+    if tracing.authorization_file is not None:
+        name = ("tracing", "authorization_file")
+        authorization = _read(tracing.authorization_file, name, source_of, check_authorization)
+        tracing = tracing.model_copy(update={"authorization": authorization})
+    return config.model_copy(
+        update={"identity": identity, "encryption": encryption, "tracing": tracing, "admin_access": access}
+    )
 
 
 def _read(file: Path, location: Location, source_of: SourceOf, check: Callable[[str], None]) -> SecretStr:

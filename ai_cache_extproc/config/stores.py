@@ -126,17 +126,14 @@ class Sentinel(Section):
         return self
 
 
-class RedisStore(Section):
-    """Entries live in a Redis (or Valkey) that many sidecars may share."""
+class RedisService(Section):
+    """How a Redis is reached. Sections of stores and indexes add to it."""
 
-    type: Literal["redis"]
     url: Annotated[tuple[RedisUrl, ...], BeforeValidator(_several), Field(min_length=1)]
     """`redis://HOST:PORT/DATABASE`, `rediss://` with TLS, or `unix:///PATH`; several for `cluster` and `sentinel`."""
-    cluster: bool = False
-    """The URLs are servers of a Redis Cluster; the others are found through them."""
     sentinel: Sentinel | None = None
     username: str | None = None
-    """The ACL user; `default` without it."""
+    """The ACL user; `default` without it. Without a password it logs in with an empty one, which `nopass` users take."""
     password: SecretStr | None = None
     password_file: Path | None = None
     """Read anew for every connection, so that a rotated password is picked up."""
@@ -151,15 +148,18 @@ class RedisStore(Section):
     """So many failures in a row open the circuit breaker of a server: nothing more is asked of it."""
     probe_ms: int = Field(1000, ge=10)
     """How often each server is asked for a sign of life, which closes its breaker again."""
-    tracking: bool = True
-    """Hear of changes from Redis (client-side caching), so that near copies are exact. false: `near.ttl_s_max` holds."""
 
     @model_validator(mode="after")
-    def _whole(self) -> RedisStore:
+    def _whole(self) -> RedisService:
         _refuse_two(self.password, self.password_file)
         if faults := tuple(_url_faults(self)):
             raise FieldFaults(faults)
         return self
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether the URLs are servers of a Redis Cluster."""
+        return False
 
     @property
     def database(self) -> int:
@@ -179,16 +179,33 @@ class RedisStore(Section):
         return self.username or (unquote(in_url) if in_url else None)
 
 
+class RedisStore(RedisService):
+    """Entries live in a Redis (or Valkey) that many sidecars may share."""
+
+    type: Literal["redis"]
+    cluster: bool = False
+    """The URLs are servers of a Redis Cluster; the others are found through them."""
+    tracking: bool = True
+    """Hear of changes from Redis (client-side caching), so that near copies are exact. false: `near.ttl_s_max` holds."""
+
+    @property
+    def is_cluster(self) -> bool:
+        """What `cluster` says."""
+        return self.cluster
+
+
 def _refuse_two(password: SecretStr | None, file: Path | None) -> None:
     if password is not None and file is not None:
         raise ValueError("has both `password` and `password_file`; leave one of them out")
 
 
-def _url_faults(store: RedisStore) -> Iterator[Fault]:
+def _url_faults(store: RedisService) -> Iterator[Fault]:
     """What the URLs must agree on."""
     schemes = {parts.scheme for parts in store.parts}
-    several = store.cluster or store.sentinel is not None
-    if store.cluster and store.sentinel is not None:
+    several = store.is_cluster or store.sentinel is not None
+    if store.tls != RedisTls() and "rediss" not in schemes:
+        yield ("tls",), "is given, but no connection uses it; begin the URL with rediss://, or leave `tls` out"
+    if store.is_cluster and store.sentinel is not None:
         yield ("cluster",), "cannot be true beside `sentinel`; a Cluster fails over by itself, so leave `sentinel` out"
     if len(store.url) > 1 and not several:
         yield ("url",), "names several servers; say `cluster: true` or `sentinel: {master: NAME}`, or name one"
@@ -197,7 +214,7 @@ def _url_faults(store: RedisStore) -> Iterator[Fault]:
     if several and "unix" in schemes:
         yield ("url",), "names a Unix socket, but a Cluster or Sentinel answers with hosts and ports; name those"
     numbers = {parts.path.strip("/") for parts in store.parts if parts.scheme != "unix"}
-    if store.cluster and not numbers <= {"", "0"}:
+    if store.is_cluster and not numbers <= {"", "0"}:
         yield ("url",), "names a database, but a Redis Cluster has only database 0; leave it out"
     if len({(parts.path.strip("/") or "0", parts.username) for parts in store.parts}) > 1:
         yield ("url",), "names several databases or users; all of them must be the same"

@@ -12,7 +12,7 @@ from ai_cache_extproc.dialects.capture import begin
 from ai_cache_extproc.dialects.openai_chat_answer import not_understood
 from ai_cache_extproc.dialects.openai_chat_request import model_of
 from ai_cache_extproc.errors import DialectError
-from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead
+from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead, Usage
 
 
 class AnthropicCountTokens:
@@ -48,6 +48,10 @@ class AnthropicCountTokens:
         if not isinstance(count, int) or isinstance(count, bool):
             raise not_understood("the answer is not a count")
         return captured
+
+    def usage(self, captured: Captured) -> Usage | None:  # noqa: ARG002
+        """None: counting is not charged."""
+        return None
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:  # noqa: ARG002
         """The answer byte for byte."""

@@ -25,7 +25,8 @@ from ai_cache_extproc.dialects.base import Capture
 from ai_cache_extproc.dialects.capture import begin
 from ai_cache_extproc.dialects.openai_chat_replay import MINT, Mint, refuse_long, replayed
 from ai_cache_extproc.dialects.openai_chat_request import flag, model_of
-from ai_cache_extproc.model import Captured, Mode, Question, Replay, RequestHead, ResponseHead
+from ai_cache_extproc.dialects.usage import anthropic_usage
+from ai_cache_extproc.model import Captured, Mode, Question, Replay, RequestHead, ResponseHead, Usage
 
 
 class AnthropicMessages:
@@ -71,6 +72,10 @@ class AnthropicMessages:
         else:
             judge(assemble(events(captured.body, self._line_bytes_max)).message, tool_calls=tool_calls)
         return captured
+
+    def usage(self, captured: Captured) -> Usage | None:
+        """The tokens that the answer says it took."""
+        return anthropic_usage(captured)
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:
         """Answer in the asked mode: a capture of that mode byte for byte, else the other one turned into it.

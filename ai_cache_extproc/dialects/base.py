@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from ai_cache_extproc.config.rules import AS_IT_CAME, Replaying
-from ai_cache_extproc.model import Captured, Mode, Question, Replay, RequestHead, ResponseHead
+from ai_cache_extproc.model import Captured, Mode, Question, Replay, RequestHead, ResponseHead, Usage
 
 
 class Capture(Protocol):
@@ -57,6 +57,10 @@ class Dialect(Protocol):
 
         tool_calls: whether answers with tool calls may be kept.
         """
+        ...
+
+    def usage(self, captured: Captured) -> Usage | None:
+        """The tokens that a whole answer says it took, be it fit to keep or not; None where it does not say."""
         ...
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:

@@ -31,8 +31,9 @@ from ai_cache_extproc.dialects.openai_chat_request import (
     points_elsewhere,
     refuse_side_effects,
 )
+from ai_cache_extproc.dialects.usage import openai_usage
 from ai_cache_extproc.errors import DialectError
-from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead
+from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead, Usage
 
 # The content types that DashScope sends.
 _TYPES = {Mode.JSON: "application/json", Mode.STREAM: "text/event-stream;charset=UTF-8"}
@@ -107,6 +108,10 @@ class DashScope:
             parts_of_body(captured.mode, captured.body, self._line_bytes_max), question.choices, tool_calls=tool_calls
         )
         return captured
+
+    def usage(self, captured: Captured) -> Usage | None:
+        """The tokens that the answer says it took."""
+        return openai_usage(captured)
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:
         """Answer in the asked mode: a capture of that mode byte for byte, else the other one turned into it.

@@ -39,7 +39,8 @@ from ai_cache_extproc.dialects.openai_chat_replay import (
     replayed,
     rewritten,
 )
-from ai_cache_extproc.model import Captured, Mode, Question, Replay, RequestHead, ResponseHead
+from ai_cache_extproc.dialects.usage import gemini_usage
+from ai_cache_extproc.model import Captured, Mode, Question, Replay, RequestHead, ResponseHead, Usage
 
 # The content types that Google sends.
 _TYPES = {
@@ -90,6 +91,10 @@ class Gemini:
         found = chunks(captured.mode, captured.body, self._line_bytes_max)
         judge(found, captured.mode, question.choices, tool_calls=tool_calls)
         return captured
+
+    def usage(self, captured: Captured) -> Usage | None:
+        """The tokens that the answer says it took."""
+        return gemini_usage(captured)
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:
         """Answer in the asked mode: a capture of that mode byte for byte, else another one turned into it.

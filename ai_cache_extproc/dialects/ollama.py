@@ -26,8 +26,9 @@ from ai_cache_extproc.dialects.openai_chat_replay import (
     rewritten_json,
 )
 from ai_cache_extproc.dialects.openai_chat_request import flag, no_question, points_elsewhere, refuse_side_effects
+from ai_cache_extproc.dialects.usage import ollama_usage
 from ai_cache_extproc.errors import DialectError
-from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead
+from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead, Usage
 
 _CHAT = "/api/chat"
 _GENERATE = "/api/generate"
@@ -81,6 +82,10 @@ class Ollama:
         """
         judge(parts_of_body(captured.mode, captured.body, self._line_bytes_max), tool_calls=tool_calls)
         return captured
+
+    def usage(self, captured: Captured) -> Usage | None:
+        """The tokens that the answer says it took."""
+        return ollama_usage(captured)
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:
         """Answer in the asked mode: a capture of that mode byte for byte, else the other one turned into it.

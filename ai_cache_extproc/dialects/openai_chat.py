@@ -26,8 +26,9 @@ from ai_cache_extproc.dialects.openai_chat_request import (
 )
 from ai_cache_extproc.dialects.openai_chat_split import split
 from ai_cache_extproc.dialects.openai_chat_verdict import judge, outcomes_of_chunks, outcomes_of_completion
+from ai_cache_extproc.dialects.usage import openai_usage
 from ai_cache_extproc.errors import DialectError
-from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead
+from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead, Usage
 
 _TEXT_PARTS = ("text", "refusal")
 
@@ -89,6 +90,10 @@ class OpenAIChat:
             outcomes = outcomes_of_chunks(chunks(captured.body, self._line_bytes_max))
         judge(outcomes, question.choices, tool_calls=tool_calls)
         return captured
+
+    def usage(self, captured: Captured) -> Usage | None:
+        """The tokens that the answer says it took."""
+        return openai_usage(captured)
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:
         """Answer in the asked mode: a capture of that mode byte for byte, else the other one turned into it.

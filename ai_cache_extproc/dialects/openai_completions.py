@@ -27,7 +27,8 @@ from ai_cache_extproc.dialects.openai_chat_request import (
 )
 from ai_cache_extproc.dialects.openai_chat_verdict import Outcome, judge
 from ai_cache_extproc.dialects.openai_completions_turn import merge, split
-from ai_cache_extproc.model import Captured, Mode, Question, Replay, RequestHead, ResponseHead
+from ai_cache_extproc.dialects.usage import openai_usage
+from ai_cache_extproc.model import Captured, Mode, Question, Replay, RequestHead, ResponseHead, Usage
 
 
 class OpenAICompletions:
@@ -79,6 +80,10 @@ class OpenAICompletions:
             outcomes = _outcomes(chunks(captured.body, self._line_bytes_max))
         judge(outcomes, question.choices, tool_calls=tool_calls)
         return captured
+
+    def usage(self, captured: Captured) -> Usage | None:
+        """The tokens that the answer says it took."""
+        return openai_usage(captured)
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:
         """Answer in the asked mode: a capture of that mode byte for byte, else the other one turned into it.

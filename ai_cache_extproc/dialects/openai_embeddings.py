@@ -11,8 +11,9 @@ from ai_cache_extproc.dialects.openai_chat_answer import END_EVENT, completion, 
 from ai_cache_extproc.dialects.openai_chat_replay import MINT, Mint, openai_change, replayed
 from ai_cache_extproc.dialects.openai_chat_request import flag, model_of, no_question, points_elsewhere, texts_asked
 from ai_cache_extproc.dialects.openai_embeddings_items import alone, items_of, join, split
+from ai_cache_extproc.dialects.usage import openai_usage
 from ai_cache_extproc.errors import DialectError
-from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead
+from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead, Usage
 
 _NUMBERS = {int, float}
 
@@ -66,6 +67,10 @@ class OpenAIEmbeddings:
         for vector in vectors:
             _check(vector.get("embedding"))
         return captured
+
+    def usage(self, captured: Captured) -> Usage | None:
+        """The tokens that the answer says it took."""
+        return openai_usage(captured)
 
     def items(self, question: Question) -> tuple[Question, ...]:
         """One question for each text of a batch."""

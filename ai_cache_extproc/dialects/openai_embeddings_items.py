@@ -8,8 +8,9 @@ from dataclasses import replace
 import orjson
 
 from ai_cache_extproc.dialects.openai_chat_answer import completion
+from ai_cache_extproc.dialects.usage import usage_of
 from ai_cache_extproc.errors import DialectError
-from ai_cache_extproc.model import Captured, Question
+from ai_cache_extproc.model import Captured, Question, Usage
 
 ITEMS_MAX = 64
 """Larger batches are kept as a whole only: naming each item costs some 20 us on the way of the request."""
@@ -46,7 +47,7 @@ def split(question: Question, captured: Captured) -> tuple[Captured, ...]:
         {**answer, "data": [{**vector, "index": 0}], **({} if usage is None else {"usage": usage})}
         for vector, usage in zip(vectors, shares, strict=True)
     ]
-    return tuple(replace(captured, body=orjson.dumps(body)) for body in bodies)
+    return tuple(replace(captured, body=orjson.dumps(body), usage=usage_of(body.get("usage"))) for body in bodies)
 
 
 def join(captures: Sequence[Captured]) -> Captured | None:
@@ -66,7 +67,17 @@ def join(captures: Sequence[Captured]) -> Captured | None:
         created_s=min(captured.created_s for captured in captures),
         expires_s=min(captured.expires_s for captured in captures),
         elapsed_s=max(captured.elapsed_s for captured in captures),
+        usage=_together([captured.usage for captured in captures if captured.usage is not None]),
     )
+
+
+def _together(usages: Sequence[Usage]) -> Usage | None:
+    if not usages:
+        return None
+    read, written, cached = zip(
+        *((each.input_tokens, each.output_tokens, each.cached_tokens) for each in usages), strict=True
+    )
+    return Usage(sum(read), sum(written), sum(cached))
 
 
 def _texts(question: Question) -> Sequence[object]:

@@ -19,8 +19,9 @@ from ai_cache_extproc.dialects.openai_chat_request import (
 )
 from ai_cache_extproc.dialects.openai_responses_answer import END_EVENTS, completed_response, judge, response_of_events
 from ai_cache_extproc.dialects.openai_responses_split import split
+from ai_cache_extproc.dialects.usage import openai_usage
 from ai_cache_extproc.errors import DialectError
-from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead
+from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead, Usage
 
 # What the upstream keeps, takes from what it keeps, or finds elsewhere.
 _SIDE_EFFECTS = (
@@ -96,6 +97,10 @@ class OpenAIResponses:
             response = response_of_events(captured.body, self._line_bytes_max)
         judge(response, tool_calls=tool_calls)
         return captured
+
+    def usage(self, captured: Captured) -> Usage | None:
+        """The tokens that the answer says it took."""
+        return openai_usage(captured)
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:
         """Answer in the asked mode: a capture of that mode byte for byte, else the other one turned into it.

@@ -15,8 +15,9 @@ from ai_cache_extproc.dialects.capture import begin_open_ended
 from ai_cache_extproc.dialects.framing import sse
 from ai_cache_extproc.dialects.openai_chat_answer import END_EVENT
 from ai_cache_extproc.dialects.template_choice import FINISHED, ChoiceWatch, parsed
+from ai_cache_extproc.dialects.usage import openai_usage
 from ai_cache_extproc.errors import DialectError
-from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead
+from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead, Usage
 from ai_cache_extproc.paths import Found, PathBudget, compile_path
 from ai_cache_extproc.paths.template import compile_template
 
@@ -88,6 +89,10 @@ class TemplateDialect:
         if not _is_unicode(text):
             raise DialectError(Reason.ANSWER_NOT_UNDERSTOOD, "text without a UTF-8 form")
         return replace(captured, mode=Mode.TEXT, content_type=_TEXT_TYPE, body=text.encode())
+
+    def usage(self, captured: Captured) -> Usage | None:
+        """The tokens that the answer says it took, where it says so as OpenAI does."""
+        return openai_usage(captured)
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:  # noqa: ARG002
         """The text in the template of the asked mode; usage and ids are the template's."""

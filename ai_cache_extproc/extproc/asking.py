@@ -41,11 +41,11 @@ class Asking:
 
     def look_up(self, identity: Identity) -> Pending:
         """Ask the store as the first to ask, or wait for who was."""
-        pipeline = self._services.pipeline
-        turn = self._reading.turn = pipeline.join(identity)
+        pipeline, admitted, budget = self._services.pipeline, self._reading.admitted, self._config.lookup
+        turn = pipeline.alone(identity) if admitted.wish.only_if_cached else pipeline.join(identity)
+        self._reading.turn = turn
         if isinstance(turn, Seat):
             return self._wait(turn, identity)
-        admitted, budget = self._reading.admitted, self._config.lookup
 
         async def finish() -> Reply | Pending:
             outcome = await self._timed(pipeline.lookup(admitted, self._question, identity, turn, budget=budget))

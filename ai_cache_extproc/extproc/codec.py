@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
-from typing import assert_never
+from typing import assert_never, cast
 
 from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Value
 
 from ai_cache_extproc._generated import ext_proc_pb2 as wire
 from ai_cache_extproc.errors import ProtocolViolation
@@ -35,7 +37,8 @@ from ai_cache_extproc.extproc.events import (
     ResponseHeaders,
     ResponseTrailers,
 )
-from ai_cache_extproc.model import RequestHead, ResponseHead
+from ai_cache_extproc.model import NOTHING_WANTED, RequestHead, ResponseHead, Wanted
+from ai_cache_extproc.telemetry.tracecontext import TRACEPARENT, TRACESTATE, read_context
 
 METADATA_NAMESPACE = "ai_cache"
 ATTRIBUTES_NAMESPACE = "envoy.filters.http.ext_proc"
@@ -58,6 +61,10 @@ _REQUEST_FIRST = tuple(
 )
 """How a message begins that shows a part of the request: the field's tag, since fields are written in their order."""
 _REMEMBERED_BYTES_MAX = 4096
+_TRACEPARENT = b"\x0a\x0b" + TRACEPARENT.encode() + b"\x1a\x37"
+"""How a header of this name begins whose value has 55 bytes. With its line feed it is in no value of a header."""
+_NO_TRACE = b"00-" + b"f" * 32 + b"-" + b"f" * 16 + b"-00"
+_NO_CALLER = read_context(_NO_TRACE.decode())
 
 # RFC 9110, 5.6.2: a token. Pseudo-headers are none, and no reply sets one.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -65,17 +72,32 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_A_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 
 
-def decode(message: bytes) -> Event | None:
+def decode(message: bytes, wanted: Wanted = NOTHING_WANTED) -> Event | None:
     """Read one ProcessingRequest; None when it shows no part that is known here.
 
+    wanted: which attributes and metadata the request's headers are to come with, of those that Envoy sent.
     Raises ProtocolViolation if the bytes are no such message.
     """
-    if len(message) <= _REMEMBERED_BYTES_MAX and message.startswith(_REQUEST_FIRST):
-        return _decode_remembering(message)
-    return _decode(message)
+    if len(message) > _REMEMBERED_BYTES_MAX or not message.startswith(_REQUEST_FIRST):
+        return _decode(message, wanted)
+    at = message.find(_TRACEPARENT) if message.startswith(_REQUEST_FIRST[0]) else -1
+    return _decode_remembering(message, wanted) if at < 0 else _decode_traced(message, wanted, at + len(_TRACEPARENT))
 
 
-def _decode(message: bytes) -> Event | None:
+def _decode_traced(message: bytes, wanted: Wanted, at: int) -> Event | None:
+    """Read headers with a trace, whose value begins at `at`. Requests that differ in nothing else are read once."""
+    end = at + len(_NO_TRACE)
+    if TRACESTATE.encode() in message or len(message) < end:
+        return _decode(message, wanted)
+    event = _decode_remembering(message[:at] + _NO_TRACE + message[end:], wanted)
+    if type(event) is not RequestHeaders or event.caller != _NO_CALLER:
+        # What was found is no header, so nothing may be put in its place.
+        return _decode(message, wanted)
+    caller = read_context(message[at:end].decode("latin-1"))
+    return RequestHeaders(event.head, event.end_of_stream, event.configured, caller)
+
+
+def _decode(message: bytes, wanted: Wanted) -> Event | None:
     request = wire.ProcessingRequest()
     try:
         request.ParseFromString(message)
@@ -85,7 +107,7 @@ def _decode(message: bytes) -> Event | None:
         case "response_body":
             return ResponseBody(request.response_body.body, request.response_body.end_of_stream)
         case "request_headers":
-            return _request_headers(request)
+            return _request_headers(request, wanted)
         case "request_body":
             return RequestBody(request.request_body.body, request.request_body.end_of_stream)
         case "response_headers":
@@ -103,8 +125,9 @@ def _decode(message: bytes) -> Event | None:
 _decode_remembering = lru_cache(maxsize=1024)(_decode)
 
 
-def _request_headers(request: wire.ProcessingRequest) -> RequestHeaders:
+def _request_headers(request: wire.ProcessingRequest, wanted: Wanted) -> RequestHeaders:
     pseudo, fields = _fields(request.request_headers.headers)
+    traceparent, tracestate = fields.pop(TRACEPARENT, ""), fields.pop(TRACESTATE, "")
     head = RequestHead(
         method=pseudo.get(":method", ""),
         path=pseudo.get(":path", ""),
@@ -113,11 +136,14 @@ def _request_headers(request: wire.ProcessingRequest) -> RequestHeaders:
         route=_attribute(request, ROUTE_ATTRIBUTE),
         cluster=_attribute(request, CLUSTER_ATTRIBUTE),
     )
+    if wanted is not NOTHING_WANTED:
+        head = replace(head, attributes=_attributes(request, wanted), metadata=_metadata(request, wanted))
     configured = None
     if request.HasField("protocol_config"):
         modes = request.protocol_config
         configured = _configured(modes.request_body_mode, modes.response_body_mode)
-    return RequestHeaders(head, request.request_headers.end_of_stream, configured)
+    caller = read_context(traceparent, tracestate) if traceparent else None
+    return RequestHeaders(head, request.request_headers.end_of_stream, configured, caller)
 
 
 def _response_headers(request: wire.ProcessingRequest) -> ResponseHeaders:
@@ -149,6 +175,67 @@ def _fields(header_map: wire.HeaderMap) -> tuple[dict[str, str], dict[str, str]]
 def _attribute(request: wire.ProcessingRequest, name: str) -> str:
     # A missing key of a protobuf map reads as an empty message.
     return request.attributes[ATTRIBUTES_NAMESPACE].fields[name].string_value
+
+
+def _attributes(request: wire.ProcessingRequest, wanted: Wanted) -> dict[str, str]:
+    """The attributes that have one value; numbers and switches as text."""
+    fields = request.attributes[ATTRIBUTES_NAMESPACE].fields
+    texts = {name: _text(_json(fields[name])) for name in wanted.attributes if name in fields}
+    return {name: text for name, text in texts.items() if text is not None}
+
+
+def _text(value: object) -> str | None:
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return str(int(value)) if value.is_integer() else repr(value)
+        case _:
+            return None
+
+
+def _metadata(request: wire.ProcessingRequest, wanted: Wanted) -> dict[str, object]:
+    """What stands at the wanted places, nested as it came; all else in the namespaces is left out."""
+    namespaces = request.metadata_context.filter_metadata
+    found: dict[str, object] = {}
+    for namespace, *path in wanted.metadata:
+        if namespace not in namespaces:
+            continue
+        value = Value(struct_value=namespaces[namespace])
+        for key in path:
+            # A field of what is no mapping reads as an empty value, whose JSON is null.
+            value = value.struct_value.fields[key]
+        plain = _json(value)
+        if plain is not None:
+            _place(found, (namespace, *path), plain)
+    return found
+
+
+def _place(found: dict[str, object], path: tuple[str, ...], value: object) -> None:
+    *above, last = path
+    for key in above:
+        # What was placed there by a shorter path is the mapping that this value was found in.
+        found = cast("dict[str, object]", found.setdefault(key, {}))
+    found[last] = value
+
+
+def _json(value: Value) -> object:
+    """A value as JSON has it; numbers are floats."""
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return value.string_value
+        case "number_value":
+            return value.number_value
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return {name: _json(inner) for name, inner in value.struct_value.fields.items()}
+        case "list_value":
+            return [_json(inner) for inner in value.list_value.values]
+        case _:
+            return None
 
 
 @lru_cache(maxsize=64)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from ai_cache_extproc.model import RequestHead, ResponseHead
+from ai_cache_extproc.telemetry.tracecontext import TraceContext
 
 
 class Part(StrEnum):
@@ -54,11 +55,15 @@ class ConfiguredModes:
 
 @dataclass(frozen=True, slots=True)
 class RequestHeaders:
-    """`configured` is None where Envoy sent no protocol_config (before 1.34)."""
+    """`configured` is None where Envoy sent no protocol_config (before 1.34).
+
+    caller: the trace that the request belongs to. Its headers are left out of the head, which is looked up by others.
+    """
 
     head: RequestHead
     end_of_stream: bool
     configured: ConfiguredModes | None = None
+    caller: TraceContext | None = None
 
     part = Part.REQUEST_HEADERS
 

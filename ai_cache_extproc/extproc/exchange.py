@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
@@ -13,11 +14,12 @@ import structlog
 from ai_cache_extproc.cache.admission import Admitted, admit
 from ai_cache_extproc.cache.collection import Collection
 from ai_cache_extproc.cache.flights import Turn
-from ai_cache_extproc.cache.gates import is_upstream_error, refusal
+from ai_cache_extproc.cache.gates import is_upstream_error
 from ai_cache_extproc.cache.understanding import understand
+from ai_cache_extproc.cache.weighing import weigh
 from ai_cache_extproc.config.snapshot import Snapshot
 from ai_cache_extproc.errors import DialectError
-from ai_cache_extproc.extproc import modes, replies
+from ai_cache_extproc.extproc import modes, replies, telling
 from ai_cache_extproc.extproc.asking import Asking
 from ai_cache_extproc.extproc.events import (
     ConfiguredModes,
@@ -33,12 +35,13 @@ from ai_cache_extproc.extproc.events import (
     ResponseHeaders,
     ResponseTrailers,
 )
+from ai_cache_extproc.extproc.headers import labelling_of
 from ai_cache_extproc.extproc.phases import Phase, allowed, step
 from ai_cache_extproc.extproc.replies import ACKS
 from ai_cache_extproc.extproc.services import Services
 from ai_cache_extproc.extproc.situations import Capturing, Done, Forwarded, Opened, Passing, Reading, Situation
 from ai_cache_extproc.extproc.story import Story
-from ai_cache_extproc.model import Bypass, Hit, Miss, Question, Reason
+from ai_cache_extproc.model import Bypass, Hit, Miss, Question, Reason, Wanted
 
 log = structlog.get_logger()
 
@@ -49,18 +52,26 @@ _PASSING_REASONS = frozenset({Reason.STATUS, Reason.CAPTURE_BUDGET, Reason.QUEUE
 class Exchange:
     """Fed with events in Envoy's order by one transport; `close` ends it whenever the stream ends."""
 
-    def __init__(self, snapshot: Snapshot, services: Services) -> None:
+    def __init__(self, snapshot: Snapshot, services: Services, named: str = "") -> None:
+        """named: the rule that Envoy's route names; any other rule is then out of the question."""
         self._snapshot = snapshot
+        self._labels = labelling_of(snapshot)
         self._services = services
+        self._named = named
         self._phase = Phase.OPENED
         self._situation: Situation = Opened()
         self._configured = ConfiguredModes()
-        self._story = Story(services.metrics)
+        self._story = Story(services.metrics, services.spans)
 
     @property
     def phase(self) -> Phase:
         """Where this exchange is in its life."""
         return self._phase
+
+    @property
+    def wanted(self) -> Wanted:
+        """What the request's headers are to come with."""
+        return self._snapshot.wanted
 
     @property
     def answered(self) -> bool:
@@ -104,8 +115,9 @@ class Exchange:
     # The request.
 
     def _open(self, event: RequestHeaders) -> Reply:
+        self._story.begin(event.caller)
         self._configured = event.configured or ConfiguredModes()
-        self._tell_static_modes()
+        telling.static_modes(self._services.told, self._configured)
         if modes.is_duplex(self._configured):
             return self._pass(event, Passing())
         admitted = admit(
@@ -113,14 +125,20 @@ class Exchange:
             end_of_stream=event.end_of_stream,
             snapshot=self._snapshot,
             dialects=self._services.dialects,
+            named=self._named,
         )
         match admitted:
             case Admitted():
                 self._story.about(dialect=admitted.dialect.name, rule=admitted.rule.name)
+                telling.caller(self._services.metrics, admitted)
                 self._move(event.part, Phase.READING, Reading(admitted))
                 return modes.to_read(self._configured)
+            case Bypass(only_if_cached=True):
+                return self._unanswered(event, admitted)
             case Bypass():
                 self._story.bypass(admitted)
+                if self._named and admitted.reason is Reason.NO_RULE:
+                    telling.unknown_rule(self._services.told, self._named)
                 self._move(event.part, Phase.PASSING, Passing(admitted))
                 return modes.ONLY_LABEL
             case None:
@@ -141,15 +159,14 @@ class Exchange:
             return self._bypass(event, Bypass(Reason.PARTIAL_BODY))
         admitted = reading.admitted
         try:
-            depth_max = self._snapshot.config.limits.json_depth_max
-            question = understand(admitted, b"".join(reading.chunks), depth_max)
+            question = understand(admitted, b"".join(reading.chunks), self._snapshot.config.limits)
         except DialectError as error:
             return self._bypass(event, Bypass(Reason(error.reason)))
         reading.chunks.clear()
         identity = self._services.pipeline.identify(admitted, question)
         if isinstance(identity, Bypass):
             return self._bypass(event, identity)
-        if admitted.refresh:
+        if admitted.wish.refresh:
             return self._forward(event, question, admitted, Miss(identity))
         hit = self._services.pipeline.near(admitted, question, identity)
         if hit is not None and not hit.due:
@@ -172,18 +189,31 @@ class Exchange:
                 assert_never(outcome)
 
     def _answer(self, event: RequestBody, hit: Hit) -> Reply:
-        self._story.hit(hit)
+        self._story.hit(hit, self._snapshot.tariffs.of(hit.entry.model))
         self._move(event.part, Phase.ANSWERED, Done())
-        return replies.hit(hit, self._story.rule)
+        return replies.hit(hit, self._story.rule, self._labels)
 
     def _forward(self, event: RequestBody, question: Question, admitted: Admitted, miss: Miss) -> Reply:
+        if admitted.wish.only_if_cached:
+            return self._unanswered(event, replace(miss, reason=miss.reason or Reason.ONLY_IF_CACHED))
         self._story.miss(miss)
         self._move(event.part, Phase.FORWARDED, Forwarded(admitted, question, miss, self._services.monotonic()))
         return ACKS[event.part]
 
     def _bypass(self, event: Event, bypass: Bypass) -> Reply:
+        if type(self._situation) is Reading and self._situation.admitted.wish.only_if_cached:
+            return self._unanswered(event, bypass)
         self._story.bypass(bypass)
         return self._pass(event, Passing(bypass))
+
+    def _unanswered(self, event: Event, outcome: Miss | Bypass) -> Reply:
+        """Ask nobody: the client wants a kept answer or none, also where the cache does not work."""
+        if isinstance(outcome, Miss):
+            self._story.miss(outcome)
+        else:
+            self._story.bypass(outcome)
+        self._move(event.part, Phase.ANSWERED, Done())
+        return replies.unanswered(outcome, self._story.rule, self._labels)
 
     # The answer.
 
@@ -202,7 +232,7 @@ class Exchange:
         self._refuse(forwarded, Reason.STATUS)
         self._story.saved(hit)
         self._move(event.part, Phase.ANSWERED, Done())
-        return replies.hit(hit, self._story.rule)
+        return replies.hit(hit, self._story.rule, self._labels)
 
     def _judge(self, forwarded: Forwarded, event: ResponseHeaders) -> Reply:
         collection = self._collection(forwarded, event)
@@ -217,33 +247,20 @@ class Exchange:
         return replies.labelled_miss(
             event.part,
             forwarded.miss,
-            refresh=forwarded.admitted.refresh,
+            refresh=forwarded.admitted.wish.refresh,
             reason=reason,
             status=event.head.status,
             rule=self._story.rule,
+            labels=self._labels,
             override=override,
         )
 
     def _collection(self, forwarded: Forwarded, event: ResponseHeaders) -> Collection | Reason:
-        limits, admitted = self._snapshot.config.limits, forwarded.admitted
-        reason = refusal(
-            event.head,
-            end_of_stream=event.end_of_stream,
-            rule=admitted.rule,
-            answer_bytes_max=limits.answer_bytes_max,
-        )
-        if reason is not None:
-            return reason
-        try:
-            capture = admitted.dialect.capture(forwarded.question, event.head)
-        except DialectError as error:
-            return Reason(error.reason)
-        return Collection(
-            capture,
-            self._services.budget,
-            answer_bytes_max=limits.answer_bytes_max,
-            capture_bytes_max=limits.capture_bytes_max,
-        )
+        limits, question = self._snapshot.config.limits, forwarded.question
+        answer = weigh(forwarded.admitted, question, event.head, end_of_stream=event.end_of_stream, limits=limits)
+        if isinstance(answer, Reason):
+            return answer
+        return Collection(answer, self._services.budget, capture_bytes_max=limits.capture_bytes_max)
 
     def _collect(self, capturing: Capturing, event: ResponseBody) -> Reply:
         try:
@@ -264,11 +281,16 @@ class Exchange:
 
     def _settle(self, capturing: Capturing, event: ResponseBody | ResponseTrailers) -> Reply:
         """The answer is whole: hand it over, and the lease with it."""
-        forwarded, pipeline = capturing.forwarded, self._services.pipeline
-        capturing.collection.close()
-        elapsed_s = self._services.monotonic() - forwarded.since_s
-        capture = capturing.collection.capture
-        if not pipeline.fill(forwarded.admitted, forwarded.question, forwarded.miss, capture, elapsed_s=elapsed_s):
+        forwarded, collection = capturing.forwarded, capturing.collection
+        collection.close()
+        if not self._services.pipeline.fill(
+            forwarded.admitted,
+            forwarded.question,
+            forwarded.miss,
+            collection.capture,
+            elapsed_s=self._services.monotonic() - forwarded.since_s,
+            tags=collection.tags,
+        ):
             return self._not_kept(capturing, event, Reason.QUEUE_FULL, Phase.SETTLED)
         self._story.handed_over = True
         self._move(event.part, Phase.SETTLED, Done())
@@ -297,7 +319,7 @@ class Exchange:
         self._move(event.part, Phase.PASSING, passing)
         if passing.bypass is None:
             return self._ack(event)
-        return replies.labelled_bypass(event.part, passing.bypass, self._story.rule)
+        return replies.labelled_bypass(event.part, passing.bypass, self._story.rule, self._labels)
 
     def _let_pass(self, event: Event) -> Reply:
         """A part that asks nothing of us here: stay where the table allows it, or stop being interested."""
@@ -345,10 +367,3 @@ class Exchange:
             turn = situation.forwarded.miss.lease
         if turn is not None:
             self._services.pipeline.leave(turn)
-
-    def _tell_static_modes(self) -> None:
-        """Say once per process that bodies are switched on for every request, which costs everyone."""
-        for fault in modes.faults(self._configured):
-            if fault not in self._services.told:
-                self._services.told.add(fault)
-                log.warning("static_body_mode", fault=fault)

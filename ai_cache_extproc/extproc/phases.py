@@ -21,7 +21,7 @@ class Phase(StrEnum):
     FORWARDED = "missed, upstream answering"
     CAPTURING = "a keepable answer passing by"
     PASSING = "not ours"
-    ANSWERED = "replied from the cache"
+    ANSWERED = "replied in the upstream's place"
     SETTLED = "stored or abandoned"
 
 
@@ -31,7 +31,8 @@ def _on_anything(phase: Phase) -> Mapping[Part, frozenset[Phase]]:
 
 TRANSITIONS: Mapping[Phase, Mapping[Part, frozenset[Phase]]] = {
     Phase.OPENED: {
-        Part.REQUEST_HEADERS: frozenset({Phase.READING, Phase.PASSING}),
+        # Answered where the client wants a kept answer or none, and there can be none.
+        Part.REQUEST_HEADERS: frozenset({Phase.READING, Phase.PASSING, Phase.ANSWERED}),
         Part.REQUEST_BODY: frozenset({Phase.PASSING}),
         # A filter before us answered: the first thing shown is its answer.
         Part.RESPONSE_HEADERS: frozenset({Phase.PASSING}),

@@ -19,9 +19,12 @@ from ai_cache_extproc.errors import ConfigError
 from ai_cache_extproc.extproc.codec import decode, encode
 from ai_cache_extproc.extproc.endpoints import Claim, claim
 from ai_cache_extproc.extproc.events import Event, Pending, Reply
+from ai_cache_extproc.model import Wanted
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 METHOD = "Process"
+RULE_METADATA = "x-ai-cache-rule"
+"""Names a rule: a key of `grpc_initial_metadata`, in the filter's configuration or a route's override of it."""
 
 PENDING_STREAMS_MAX = 100_000
 """Streams that gRPC has read and we have not yet begun. Its own bounds (1000, then 3000) drop a burst of Envoy's."""
@@ -36,6 +39,11 @@ log = structlog.get_logger()
 
 class DrivenExchange(Protocol):
     """What the server asks of an exchange."""
+
+    @property
+    def wanted(self) -> Wanted:
+        """What the request's headers are to come with."""
+        ...
 
     @property
     def answered(self) -> bool:
@@ -72,13 +80,14 @@ class Server:
 
     receive_bytes_max: the longest message taken; 64 KiB more than the bodies that Envoy may send whole.
     A longer one ends its stream with an error, which Envoy's fail-open covers.
+    new_exchange: is given the rule that Envoy's route names, or nothing.
     """
 
     def __init__(
         self,
         *,
         listen: Sequence[str],
-        new_exchange: Callable[[], DrivenExchange],
+        new_exchange: Callable[[str], DrivenExchange],
         metrics: StreamMetrics,
         receive_bytes_max: int,
         insecure_listen: bool = False,
@@ -164,7 +173,7 @@ class Server:
         self._opened()
         exchange: DrivenExchange | None = None
         try:
-            exchange = self._new_exchange()
+            exchange = self._new_exchange(_named_rule(context))
             await self._converse(exchange, context)
         except (grpc.RpcError, grpc.aio.BaseError):
             # Envoy hung up while a reply was on its way. One of the three usual ends of a stream.
@@ -180,7 +189,7 @@ class Server:
 
     async def _converse(self, exchange: DrivenExchange, context: Stream) -> None:
         while (message := await context.read()) is not END:
-            event = decode(message)
+            event = decode(message, exchange.wanted)
             if event is None:
                 # No reply is right for a part that is unknown here; ending the stream lets it pass.
                 log.warning("part_unknown", bytes=len(message))
@@ -226,6 +235,15 @@ class Server:
         self._metrics.streams(-1)
 
 
+def _named_rule(context: Stream) -> str:
+    """What Envoy's configuration says; no client writes the metadata of this stream."""
+    named = ""
+    for name, value in context.invocation_metadata() or ():
+        if name == RULE_METADATA and isinstance(value, str):
+            named = value
+    return named
+
+
 def _header_left_out(name: str) -> None:
     log.warning("header_left_out", header=name)
 
@@ -243,4 +261,6 @@ def transport_options(receive_bytes_max: int) -> list[tuple[str, int]]:
         # Envoy's connection_keepalive pings an idle connection as well.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        # Windows that grow with the traffic let what is not read yet pile up, megabytes for each stream.
+        ("grpc.http2.bdp_probe", 0),
     ]

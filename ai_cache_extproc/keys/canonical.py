@@ -12,6 +12,7 @@ from typing import Never, cast
 
 import orjson
 
+from ai_cache_extproc.config.model import JSON_VALUES_MAX
 from ai_cache_extproc.errors import DialectError
 from ai_cache_extproc.model import Reason
 
@@ -25,11 +26,15 @@ _INTEGER_MAX = 2**64 - 1
 _FLOAT_CHARS_MAX = 64
 
 
-def parse(body: bytes, *, depth_max: int) -> dict[str, object]:
+def parse(body: bytes, *, depth_max: int, values_max: int = JSON_VALUES_MAX) -> dict[str, object]:
     """Read a JSON object. depth_max: how many brackets may be open at once, at most DEPTH_MAX.
 
-    Raises DialectError with NOT_JSON, BOM, TRAILING_DATA, DUPLICATE_KEY, NUMBER or TOO_DEEP.
+    values_max: how many values it may hold, itself and those inside others included.
+    Raises DialectError with TOO_MANY_VALUES, NOT_JSON, BOM, TRAILING_DATA, DUPLICATE_KEY, NUMBER or TOO_DEEP.
     """
+    # No value is shorter than a byte.
+    if len(body) > values_max and _holds_more(body, values_max):
+        raise DialectError(Reason.TOO_MANY_VALUES, f"more than {values_max} values")
     compact = _parse_compact(body)
     value = _parse_strictly(body) if compact is None else compact
     if not isinstance(value, dict):
@@ -47,6 +52,25 @@ def canonical(value: object) -> bytes:
     How an exponent is written is orjson's choice; another version of it may miss what this one stored.
     """
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _holds_more(body: bytes, values_max: int) -> bool:
+    """Whether a JSON text holds more values; told from its bytes, since making the values is what costs so much.
+
+    Every value but the outermost stands behind a comma or is the first behind a bracket.
+    """
+    if _values_bound(body) <= values_max:
+        return False
+    # What stands in texts does not count. Two quotes make a text, and of two texts one at least is a value.
+    bare = body.replace(rb"\\", b"").replace(rb"\"", b"") if b"\\" in body else body
+    if bare.count(b'"') > 4 * values_max:
+        return True
+    return _values_bound(b" ".join(bare.split(b'"')[::2])) > values_max
+
+
+def _values_bound(text: bytes) -> int:
+    """As many values as there can be; empty brackets are counted as if they held one."""
+    return 1 + text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def _parse_compact(body: bytes) -> object | None:

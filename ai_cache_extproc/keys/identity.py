@@ -56,19 +56,27 @@ def _present(head: RequestHead, names: Sequence[str]) -> list[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """What turns scopes and fingerprints into keys. secret: at least 32 bytes. epoch: counted up by a purge."""
+    """What turns scopes and fingerprints into keys. secret: at least 32 bytes.
+
+    purges: how many there have been. epoch: the number of the last one that was of everything.
+    """
 
     secret: bytes = field(repr=False)
     prefix: str
-    epoch: int
+    epoch: int = 0
+    purges: int = 0
+
+    def flight(self, name: str) -> str:
+        """The flight of what is called `name`: nobody who asks after a purge waits for one who asked before it."""
+        return f"{name}:lease" if self.purges == self.epoch else f"{name}:{self.purges}:lease"
 
 
 def identify(keyring: Keyring, scope: bytes, fingerprint: bytes) -> Identity:
     """The identity of a question in a scope; nobody without the secret can make it or read the scope from it."""
-    scope_tag = _scope_tag(keyring.secret, scope)
+    tag = scope_tag(keyring.secret, scope)
     digest = hmac.digest(keyring.secret, joined((_DIGEST_VERSION, scope, fingerprint)), "sha256")
-    key = f"{keyring.prefix}{keyring.epoch}:{scope_tag}:{digest.hex()}"
-    return Identity(key, digest, f"{key}:lease")
+    key = f"{keyring.prefix}{keyring.epoch}:{tag}:{digest.hex()}"
+    return Identity(key, digest, keyring.flight(key), purges=keyring.purges)
 
 
 def higress_identity(keyring: Keyring, scope: bytes, text: str, values: HigressValues) -> Identity:
@@ -77,14 +85,25 @@ def higress_identity(keyring: Keyring, scope: bytes, text: str, values: HigressV
     The lease has a name of ours: behind the key it could be another question's.
     """
     if values.share == "credential":
-        key = f"{values.key_prefix}{_scope_tag(keyring.secret, scope)}:{text}"
+        key = f"{values.key_prefix}{scope_tag(keyring.secret, scope)}:{text}"
     else:
         key = values.key_prefix + text
-    digest = hmac.digest(keyring.secret, joined((_HIGRESS_VERSION, encoded(key))), "sha256")
-    return Identity(key, digest, f"{keyring.prefix}{keyring.epoch}:higress:{digest.hex()}:lease", Layout.HIGRESS)
+    digest = _higress_digest(keyring, key)
+    flight = keyring.flight(f"{keyring.prefix}{keyring.epoch}:higress:{digest.hex()}")
+    return Identity(key, digest, flight, Layout.HIGRESS, purges=keyring.purges)
+
+
+def higress_id(keyring: Keyring, key: str) -> str:
+    """The id of the entry that Higress keeps under this key."""
+    return _higress_digest(keyring, key).hex()[:32]
+
+
+def _higress_digest(keyring: Keyring, key: str) -> bytes:
+    return hmac.digest(keyring.secret, joined((_HIGRESS_VERSION, encoded(key))), "sha256")
 
 
 # The same for every request of one caller.
 @lru_cache(maxsize=1024)
-def _scope_tag(secret: bytes, scope: bytes) -> str:
+def scope_tag(secret: bytes, scope: bytes) -> str:
+    """Who shares, as it stands in keys: 16 hex digits that tell nothing of the scope."""
     return hmac.digest(secret, joined((_SCOPE_VERSION, scope)), "sha256").hex()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, runtime_checkable
@@ -49,6 +50,47 @@ class KeyKeeper(Protocol):
 
     async def identity_key(self, proposed: bytes | None = None) -> bytes:
         """The 32-byte identity key: the one that is kept, else `proposed`, else a new one, which is kept then."""
+        ...
+
+
+@runtime_checkable
+class MarkKeeper(Protocol):
+    """A store that keeps marks for all who share it: small values that are never evicted to make room. Raises as a Store does."""
+
+    async def get_with_mark(self, key: str, mark: str) -> tuple[bytes | None, bytes | None]:
+        """A value, as `get` does, and the mark of that name: as it was when the value was read, or later."""
+        ...
+
+    async def mark(self, mark: str) -> bytes | None:
+        """The mark of that name."""
+        ...
+
+    async def change_mark(self, mark: str, old: bytes | None, new: bytes) -> bool:
+        """Put `new` in the place of `old`, None for none; false if something else stands there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Some keys, and where to go on; cursor: "" after the last ones."""
+
+    keys: tuple[str, ...]
+    cursor: str
+
+
+@runtime_checkable
+class Scanning(Protocol):
+    """A store whose keys can be walked in small steps. Raises as a Store does."""
+
+    async def scan(self, prefix: str, *, cursor: str, count: int) -> Scan:
+        """About `count` keys, of which those that begin with `prefix` are given; cursor: "" to begin.
+
+        A key that is there during the whole walk is given at least once. Raises ValueError for a cursor of no walk.
+        """
+        ...
+
+    async def heads(self, keys: Sequence[str], *, bytes_max: int) -> list[bytes]:
+        """The first bytes of the value of each key; b"" where there is none."""
         ...
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from cachetools import TLRUCache
+from cachetools import Cache, TLRUCache
 
 from ai_cache_extproc.errors import BackendRejected
-from ai_cache_extproc.stores.base import StoreStats
+from ai_cache_extproc.stores.base import Scan, StoreStats
 
 # What the containers around a key and a value weigh, about.
 _ENTRY_BYTES = 512
@@ -32,7 +33,7 @@ def _size_bytes(kept: _Kept) -> int:
 
 
 class MemoryStore:
-    """A Store and KeyKeeper whose entries and identity key end with the process."""
+    """A Store, KeyKeeper and Scanning whose entries and identity key end with the process."""
 
     name = "memory"
 
@@ -63,6 +64,22 @@ class MemoryStore:
     async def delete(self, key: str) -> bool:
         """Remove a value; true if there was one."""
         return self._kept.pop(key, None) is not None
+
+    async def scan(self, prefix: str, *, cursor: str, count: int) -> Scan:
+        """Keys in their order, from the one after `cursor` on."""
+        keys = heapq.nsmallest(count, (key for key in self._kept if key > cursor and key.startswith(prefix)))
+        return Scan(tuple(keys), keys[-1] if len(keys) == count else "")
+
+    async def heads(self, keys: Sequence[str], *, bytes_max: int) -> list[bytes]:
+        """The first bytes of the values; looking is no use, so that nothing stays for it."""
+        return [self._peek(key)[:bytes_max] for key in keys]
+
+    def _peek(self, key: str) -> bytes:
+        try:
+            kept: _Kept = Cache.__getitem__(self._kept, key)
+        except KeyError:
+            return b""
+        return kept.value if kept.expires_s > self._clock() else b""
 
     async def check(self) -> None:
         """Return: memory is always there."""

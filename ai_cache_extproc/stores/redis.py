@@ -5,32 +5,28 @@ Only single-key commands are used: the same works on a Cluster, and an ACL can b
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-from ai_cache_extproc.clients.redis.address import Login, Server, Tls
 from ai_cache_extproc.clients.redis.client import RedisClient
 from ai_cache_extproc.clients.redis.link import ReplyError
-from ai_cache_extproc.clients.redis.node import NodeOptions
-from ai_cache_extproc.clients.redis.topology import ClusterSlots, OneServer, SentinelMaster, Topology
-from ai_cache_extproc.config.stores import REDIS_PORT, SENTINEL_PORT, Sentinel
+from ai_cache_extproc.clients.redis.opening import client_of
 from ai_cache_extproc.config.stores import RedisStore as Settings
 from ai_cache_extproc.errors import BackendRejected
 from ai_cache_extproc.model import BreakerState
-from ai_cache_extproc.stores.base import ChangeListener, Claim, StoreStats
+from ai_cache_extproc.stores.base import ChangeListener, Claim, Scan, StoreStats
 
 _IDENTITY_KEY = "identity-key"
 _IDENTITY_KEY_BYTES = 32
 _REFUSED = b"refused"
-_SILENCE_S = 3.0
-_REPLY_BYTES_MAX = 64 * 1024 * 1024
 
 
 class RedisStore:
-    """A Store, KeyKeeper, LeaseKeeper and ChangeFeed. `tend` must run beside whoever asks."""
+    """A Store, KeyKeeper, LeaseKeeper, MarkKeeper, Scanning and ChangeFeed. `tend` must run beside whoever asks."""
 
     name = "redis"
 
@@ -53,22 +49,12 @@ class RedisStore:
 
         heard: prefixes of the keys whose changes are to be told, `prefix` without any.
         """
-        options = NodeOptions(
-            login=_login(settings.login_name, settings),
-            tls=_tls(settings),
-            database=settings.database,
-            prefixes=(heard or (prefix,)) if settings.tracking else (),
-            timeout_s=settings.timeout_ms / 1000,
-            write_timeout_s=settings.write_timeout_ms / 1000,
-            connect_timeout_s=settings.connect_timeout_ms / 1000,
-            probe_s=settings.probe_ms / 1000,
-            silence_s=_SILENCE_S,
-            reply_bytes_max=_REPLY_BYTES_MAX,
-            failures_max=settings.failures_max,
+        client = client_of(
+            settings,
+            heard=(heard or (prefix,)) if settings.tracking else (),
+            breaker_changed=partial(breaker_watch, cls.name),
         )
-        yield cls(
-            RedisClient(_topology(settings), options, breaker_changed=partial(breaker_watch, cls.name)), prefix=prefix
-        )
+        yield cls(client, prefix=prefix)
 
     async def tend(self) -> None:
         """Keep the connections up until cancelled."""
@@ -77,15 +63,12 @@ class RedisStore:
     async def get(self, key: str) -> bytes | None:
         """The value, or None when it is absent or past its lifetime. What is no string is given as b""."""
         try:
-            value = await self._client.read(key, "GET", key)
+            return _value("get", await self._client.read(key, "GET", key))
         except BackendRejected as error:
-            if isinstance(error.__cause__, ReplyError) and error.__cause__.code == "WRONGTYPE":
+            if _is_no_string(error):
                 # Not an entry: whoever reads it deletes it, as any other value that does not check.
                 return b""
             raise
-        if value is None or isinstance(value, bytes):
-            return value
-        raise _odd("get", value)
 
     async def set(self, key: str, value: bytes, *, ttl_s: float) -> None:
         """Put a value in place of any other. What Redis has no memory for raises BackendRejected."""
@@ -114,6 +97,12 @@ class RedisStore:
             bytes_max += facts.get("maxmemory", 0)
         return StoreStats(entries=entries, bytes=used_bytes, bytes_max=bytes_max)
 
+    async def facts(self) -> list[dict[str, str]]:
+        """What each server says of itself (INFO): version, clock, memory and how it makes room. For `doctor`."""
+        server = await self._client.of_every_server("INFO", "server")
+        memory = await self._client.of_every_server("INFO", "memory")
+        return [_fields(one) | _fields(other) for one, other in zip(server, memory, strict=True)]
+
     async def identity_key(self, proposed: bytes | None = None) -> bytes:
         """The key that all who share the prefix use; put there by the first (`SET NX`)."""
         name = self._prefix + _IDENTITY_KEY
@@ -122,6 +111,56 @@ class RedisStore:
         if isinstance(kept, bytes) and len(kept) == _IDENTITY_KEY_BYTES:
             return kept
         raise BackendRejected(self.name, "identity_key", f"{name} is not {_IDENTITY_KEY_BYTES} bytes; delete it")
+
+    async def get_with_mark(self, key: str, mark: str) -> tuple[bytes | None, bytes | None]:
+        """Both in one write; on a Cluster they are on two servers, and the mark may be asked for a moment earlier."""
+        try:
+            value, found = await self._client.read_together("GET", key, mark)
+        except BackendRejected as error:
+            if not _is_no_string(error):
+                raise
+            return await self.get(key), await self.mark(mark)
+        return _value("get", value), _value("mark", found)
+
+    async def mark(self, mark: str) -> bytes | None:
+        """The mark of that name."""
+        return _value("mark", await self._client.read(mark, "GET", mark))
+
+    async def change_mark(self, mark: str, old: bytes | None, new: bytes) -> bool:
+        """Under WATCH."""
+        return await self._client.compare_and_do("change_mark", mark, old, "SET", mark, new)
+
+    async def scan(self, prefix: str, *, cursor: str, count: int) -> Scan:
+        """Server by server. One that is gone since, as after a failover, makes the walk begin again."""
+        servers = self._client.servers()
+        server, _, place = cursor.rpartition("|")
+        if not (place.isascii() and place.isdigit()) if cursor else False:
+            raise ValueError(f"{cursor!r} is no cursor of a walk")
+        if server not in servers:
+            server, place = servers[0], "0"
+        pattern = "".join(f"\\{each}" if each in "*?[]\\^" else each for each in prefix) + "*"
+        reply = await self._client.of_server(server, "SCAN", place, "MATCH", pattern, "COUNT", count)
+        if not (isinstance(reply, list) and len(reply) == 2 and isinstance(reply[0], bytes)):
+            raise _odd("scan", reply)
+        # No key of ours is anything but text.
+        keys = tuple(key.decode() for key in reply[1] if _is_text(key))
+        if reply[0] != b"0":
+            return Scan(keys, f"{server}|{reply[0].decode()}")
+        following = servers[servers.index(server) + 1 :]
+        return Scan(keys, f"{following[0]}|0" if following else "")
+
+    async def heads(self, keys: Sequence[str], *, bytes_max: int) -> list[bytes]:
+        """The first bytes of the values; what is no string has none."""
+        asked = (self._client.write(key, "GETRANGE", key, 0, bytes_max - 1) for key in keys)
+        heads = []
+        for reply in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(reply, BaseException):
+                if not (isinstance(reply, BackendRejected) and _is_no_string(reply)):
+                    raise reply
+                heads.append(b"")
+            else:
+                heads.append(_value("heads", reply) or b"")
+        return heads
 
     async def claim_lease(self, key: str, holder: bytes, *, ttl_s: float) -> Claim:
         """SET NX; where that fails, who has it."""
@@ -147,44 +186,39 @@ class RedisStore:
         listener.hearing(self._client.hearing)
 
 
-def _topology(settings: Settings) -> Topology:
-    tls, timeout_s, sentinel = _tls(settings), settings.connect_timeout_ms / 1000, settings.sentinel
-    port = REDIS_PORT if sentinel is None else SENTINEL_PORT
-    servers = [
-        Server(path=parts.path) if parts.scheme == "unix" else Server(parts.hostname or "", parts.port or port)
-        for parts in settings.parts
-    ]
-    if sentinel is not None:
-        login = _login(sentinel.username, sentinel)
-        return SentinelMaster(servers, sentinel.master, login=login, tls=tls, timeout_s=timeout_s)
-    if settings.cluster:
-        login = _login(settings.login_name, settings)
-        return ClusterSlots(servers, login=login, tls=tls, timeout_s=timeout_s)
-    return OneServer(servers[0])
-
-
-def _tls(settings: Settings) -> Tls | None:
-    if settings.parts[0].scheme != "rediss":
-        return None
-    tls = settings.tls
-    return Tls(tls.ca_file, tls.certificate_file, tls.key_file, check_hostname=tls.check_hostname, verify=tls.verify)
-
-
-def _login(username: str | None, holder: Settings | Sentinel) -> Login:
-    password = holder.password
-    return Login(username, None if password is None else password.get_secret_value(), holder.password_file)
-
-
 def _ms(seconds: float) -> int:
     return max(1, int(seconds * 1000))
 
 
 def _facts(text: object) -> dict[str, int]:
     """The whole numbers of an INFO reply."""
+    return {name: int(value) for name, value in _fields(text).items() if value.isdigit()}
+
+
+def _fields(text: object) -> dict[str, str]:
+    """An INFO reply, line by line."""
     if not isinstance(text, bytes):
         raise _odd("stats", text)
     pairs = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines())
-    return {name: int(value) for name, _, value in pairs if value.isdigit()}
+    return {name: value for name, _, value in pairs}
+
+
+def _value(operation: str, reply: object) -> bytes | None:
+    if reply is None or isinstance(reply, bytes):
+        return reply
+    raise _odd(operation, reply)
+
+
+def _is_text(key: bytes) -> bool:
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_no_string(error: BackendRejected) -> bool:
+    return isinstance(error.__cause__, ReplyError) and error.__cause__.code == "WRONGTYPE"
 
 
 def _odd(operation: str, reply: object) -> BackendRejected:

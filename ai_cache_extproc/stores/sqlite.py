@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ai_cache_extproc.clients.sqlite import SqliteThread
 from ai_cache_extproc.clients.sqlite_file import Schema, keep_secret, transaction
 from ai_cache_extproc.errors import BackendRejected, ConfigError
-from ai_cache_extproc.stores.base import Claim, StoreStats
+from ai_cache_extproc.stores.base import Claim, Scan, StoreStats
 
 # `id` grows with every write, so its order is the order of writing. A key beside a rowid costs a second tree, and is
 # still two to four times cheaper than values inside the tree of keys (docs/decisions/0004-sqlite-store.md).
@@ -30,10 +30,13 @@ _SCHEMA = Schema(
         """CREATE TABLE IF NOT EXISTS leases (
             key TEXT PRIMARY KEY, holder BLOB NOT NULL, expires_s REAL NOT NULL
         ) WITHOUT ROWID""",
+        "CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     ),
 )
 
 _READ = "SELECT value FROM entries WHERE key = ? AND expires_s > ?"
+_SCAN = "SELECT id, key, expires_s FROM entries WHERE id > ? ORDER BY id LIMIT ?"
+_READ_MARK = "SELECT value FROM marks WHERE name = ?"
 
 # Of leases that have expired, some are removed with every claim, so that they never pile up.
 _CLEAN_LEASES = "DELETE FROM leases WHERE key IN (SELECT key FROM leases WHERE expires_s <= ? LIMIT 16)"
@@ -69,7 +72,7 @@ def key_path(path: Path) -> Path:
 
 
 class SqliteStore:
-    """A Store, KeyKeeper and LeaseKeeper; the identity key stands beside the database, in `<path>.key`."""
+    """A Store, KeyKeeper, LeaseKeeper, MarkKeeper and Scanning; the identity key stands beside the database, in `<path>.key`."""
 
     name = "sqlite"
 
@@ -89,15 +92,15 @@ class SqliteStore:
         async with SqliteThread.open(path, schema=_SCHEMA) as thread:
             yield cls(thread, path=path, bytes_max=bytes_max, clock=clock)
 
+    @property
+    def thread(self) -> SqliteThread:
+        """Where jobs on the file run, those of the embedded index too."""
+        return self._thread
+
     async def get(self, key: str) -> bytes | None:
         """The value, or None when it is absent or past its lifetime."""
         now_s = self._clock()
-
-        def read(connection: sqlite3.Connection) -> bytes | None:
-            row = connection.execute(_READ, (key, now_s)).fetchone()
-            return None if row is None else row[0]
-
-        return await self._thread.run("get", read)
+        return await self._thread.run("get", lambda connection: _value(connection, _READ, key, now_s))
 
     async def set(self, key: str, value: bytes, *, ttl_s: float) -> None:
         """Put a value in place of any other; expired values make room, then the oldest written."""
@@ -121,6 +124,41 @@ class SqliteStore:
         """Remove a value; true if there was one."""
         now_s = self._clock()
         return await self._thread.run("delete", lambda connection: _remove(connection, key, now_s))
+
+    async def get_with_mark(self, key: str, mark: str) -> tuple[bytes | None, bytes | None]:
+        """Both in one hand-over, the mark last."""
+        now_s = self._clock()
+        return await self._thread.run(
+            "get",
+            lambda connection: (_value(connection, _READ, key, now_s), _value(connection, _READ_MARK, mark)),
+        )
+
+    async def mark(self, mark: str) -> bytes | None:
+        """The mark of that name."""
+        return await self._thread.run("mark", lambda connection: _value(connection, _READ_MARK, mark))
+
+    async def change_mark(self, mark: str, old: bytes | None, new: bytes) -> bool:
+        """Put `new` in the place of `old`; false if something else stands there."""
+
+        def change(connection: sqlite3.Connection) -> bool:
+            with transaction(connection):
+                if _value(connection, _READ_MARK, mark) != old:
+                    return False
+                connection.execute("INSERT OR REPLACE INTO marks (name, value) VALUES (?, ?)", (mark, new))
+            return True
+
+        return await self._thread.run("change_mark", change)
+
+    async def scan(self, prefix: str, *, cursor: str, count: int) -> Scan:
+        """Keys in the order in which they were written. Raises ValueError for a cursor that is no number."""
+        now_s, after = self._clock(), int(cursor or -1)
+        rows = await self._thread.run("scan", lambda connection: connection.execute(_SCAN, (after, count)).fetchall())
+        keys = (key for _, key, expires_s in rows if expires_s > now_s and key.startswith(prefix))
+        return Scan(tuple(keys), str(rows[-1][0]) if len(rows) == count else "")
+
+    async def heads(self, keys: Sequence[str], *, bytes_max: int) -> list[bytes]:
+        """The first bytes of the values, the rest of which is not read."""
+        return await self._thread.run("heads", lambda connection: [_head(connection, key, bytes_max) for key in keys])
 
     async def claim_lease(self, key: str, holder: bytes, *, ttl_s: float) -> Claim:
         """A row that is absent, expired or ours already is ours."""
@@ -171,6 +209,20 @@ class SqliteStore:
         """The key in `<path>.key`, made by the first process that asks. Raises ConfigError if the file is not safe."""
         path, made = key_path(self._path), proposed or os.urandom(_IDENTITY_KEY_BYTES)
         return await self._thread.run("identity_key", lambda _: keep_secret(path, made))
+
+
+def _value(connection: sqlite3.Connection, statement: str, *arguments: object) -> bytes | None:
+    row = connection.execute(statement, arguments).fetchone()
+    return None if row is None else row[0]
+
+
+def _head(connection: sqlite3.Connection, key: str, bytes_max: int) -> bytes:
+    row = connection.execute("SELECT id FROM entries WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        return b""
+    # substr() would read all of a value first.
+    with connection.blobopen("entries", "value", row[0], readonly=True) as value:
+        return value.read(bytes_max)
 
 
 def _write(connection: sqlite3.Connection, key: str, value: bytes, *, expires_s: float) -> None:

@@ -18,6 +18,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from ai_cache_extproc.telemetry import tracecontext
 from ai_cache_extproc.telemetry.lines import Lines
 from ai_cache_extproc.telemetry.redact import traceback_of
 
@@ -68,7 +69,7 @@ def tell(event: str, fields: Mapping[str, object]) -> None:
         return
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     first = {"timestamp": f"{now[:-6]}Z", "level": "info", "event": event}
-    _lines.info(orjson.dumps({**first, **_own, **fields}))
+    _lines.info(orjson.dumps({**first, **_signature(), **fields}))
 
 
 class LibraryLines(logging.Handler):
@@ -86,7 +87,13 @@ class LibraryLines(logging.Handler):
 
 
 def _sign(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return {**_own, **event}
+    return {**_signature(), **event}
+
+
+def _signature() -> Mapping[str, object]:
+    """What every line says: of this process, and of the trace that it belongs to."""
+    trace_id = tracecontext.current.get()
+    return {**_own, "trace_id": trace_id} if trace_id else _own
 
 
 def show_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

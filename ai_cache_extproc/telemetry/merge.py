@@ -14,7 +14,8 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from ai_cache_extproc.telemetry.metrics import FAMILIES, Family, Merge
+from ai_cache_extproc.telemetry.family import Family, Merge
+from ai_cache_extproc.telemetry.metrics import FAMILIES
 
 COUNTED = frozenset({"counter", "histogram", "summary"})
 

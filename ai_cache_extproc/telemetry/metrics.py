@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
@@ -19,32 +18,19 @@ from prometheus_client.registry import Collector
 from ai_cache_extproc import __version__
 from ai_cache_extproc.errors import BackendError, BackendRejected, BackendTimeout
 from ai_cache_extproc.model import BreakerState, Reason
+from ai_cache_extproc.telemetry.family import Family
+from ai_cache_extproc.telemetry.savings import SAVINGS, Savings
+from ai_cache_extproc.telemetry.scopes import NewScope, ScopesSeen
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Result = Literal["hit", "miss", "bypass"]
 StoreResult = Literal["stored", "refused", "dropped", "failed"]
 FlightResult = Literal["led", "followed", "timed_out", "abandoned"]
-Merge = Literal["sum", "max", "min"]
 
 LOOKUP_BUCKETS_S = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One metric as it is documented: full name, Prometheus type, label names, meaning.
-
-    merge: how the values of several worker processes become one.
-    """
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram"]
-    help: str
-    labels: tuple[str, ...] = ()
-    merge: Merge = "sum"
-
 
 REQUESTS = Family(
     "aicache_requests_total", "counter", "LLM calls, by what the cache did with them.", ("dialect", "rule", "result")
@@ -106,6 +92,19 @@ OVERRIDES_IGNORED = Family(
     "counter",
     "Exchanges in which Envoy did not follow a mode override; allow_mode_override is missing from the filter.",
 )
+SCOPES_SEEN = Family(
+    "aicache_scopes_seen",
+    "gauge",
+    "Scopes (who shares, as a rule one caller) with a request in this hour or the one before; of workers the highest figure.",
+    merge="max",
+)
+SCOPES_NEW = Family(
+    "aicache_scopes_new_total",
+    "counter",
+    "Scopes not seen in this hour or the one before; credential is token (a JWT says who is calling) or other. It grows "
+    "while callers stay the same where their credentials rotate.",
+    ("credential",),
+)
 EXCHANGE_FAULTS = Family(
     "aicache_exchange_faults_total", "counter", "Exchanges let through because of a fault in the sidecar itself."
 )
@@ -148,9 +147,12 @@ FAMILIES = (
     RELOADS,
     OVERRIDES_IGNORED,
     EXCHANGE_FAULTS,
+    SCOPES_SEEN,
+    SCOPES_NEW,
     BUILD_INFO,
     WORKER_UP,
     WORKER_RESTARTS,
+    *SAVINGS,
 )
 
 
@@ -158,6 +160,7 @@ class Metrics(Collector):
     """What this process counts. Call from the event loop's thread only; `render` too."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.savings = Savings()
         self._registry = registry
         self._requests: dict[tuple[str, str, str], int] = {}
         self._bypasses: dict[str, int] = {reason.value: 0 for reason in Reason}
@@ -174,6 +177,8 @@ class Metrics(Collector):
         self._capture_bytes = 0
         self._overrides_ignored = 0
         self._exchange_faults = 0
+        self.scopes = ScopesSeen()
+        self._new_scopes: dict[str, int] = {"token": 0, "other": 0}
         self._reload_successful = True
         self._watched: dict[Family, Callable[[], float]] = {}
         registry.register(self)
@@ -234,6 +239,10 @@ class Metrics(Collector):
     def exchange_fault(self) -> None:
         """Count an exchange let through because of a fault of ours."""
         self._exchange_faults += 1
+
+    def new_scope(self, credential: NewScope) -> None:
+        """Count a scope that was not seen before (`scopes`)."""
+        self._new_scopes[credential] += 1
 
     def reload(self, ok: bool) -> None:
         """Count an attempt to reload the configuration."""
@@ -302,11 +311,14 @@ class Metrics(Collector):
         yield _counter(FLIGHTS, _singly(self._flights))
         yield _counter(BACKEND_ERRORS, self._backend_errors.items())
         yield _counter(SAVED, [((), self._saved)])
+        yield from self.savings.collect()
         yield _counter(BREAKER_OPENED, _singly(self._breakers_opened))
         yield _gauges(BREAKER_OPEN, self._breakers.items())
         yield _counter(RELOADS, _singly(self._reloads))
         yield _counter(OVERRIDES_IGNORED, [((), self._overrides_ignored)])
         yield _counter(EXCHANGE_FAULTS, [((), self._exchange_faults)])
+        yield _counter(SCOPES_NEW, _singly(self._new_scopes))
+        yield _gauge(SCOPES_SEEN, self.scopes.count())
         yield _gauge(INFLIGHT_STREAMS, self._streams)
         yield _gauge(INFLIGHT_BYTES, self._capture_bytes)
         yield _gauge(RELOAD_SUCCESSFUL, int(self._reload_successful))

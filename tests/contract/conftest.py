@@ -10,7 +10,7 @@ import pytest
 from redis.crc import key_slot
 
 from ai_cache_extproc.config.model import RedisStore as RedisSettings
-from ai_cache_extproc.stores.base import ChangeListener, Claim, LeaseKeeper, Store, StoreStats
+from ai_cache_extproc.stores.base import ChangeListener, Claim, LeaseKeeper, MarkKeeper, Scan, Store, StoreStats
 from ai_cache_extproc.stores.memory import MemoryStore
 from ai_cache_extproc.stores.redis import RedisStore
 from ai_cache_extproc.stores.sqlite import SqliteStore
@@ -70,6 +70,22 @@ class Prefixed:
 
     async def refuse_lease(self, key: str, *, ttl_s: float) -> None:
         await self._store.refuse_lease(PREFIX + key, ttl_s=ttl_s)
+
+    async def get_with_mark(self, key: str, mark: str) -> tuple[bytes | None, bytes | None]:
+        return await self._store.get_with_mark(PREFIX + key, PREFIX + mark)
+
+    async def mark(self, mark: str) -> bytes | None:
+        return await self._store.mark(PREFIX + mark)
+
+    async def change_mark(self, mark: str, old: bytes | None, new: bytes) -> bool:
+        return await self._store.change_mark(PREFIX + mark, old, new)
+
+    async def scan(self, prefix: str, *, cursor: str, count: int) -> Scan:
+        scan = await self._store.scan(PREFIX + prefix, cursor=cursor, count=count)
+        return Scan(tuple(key.removeprefix(PREFIX) for key in scan.keys), scan.cursor)
+
+    async def heads(self, keys: Sequence[str], *, bytes_max: int) -> list[bytes]:
+        return await self._store.heads([PREFIX + key for key in keys], bytes_max=bytes_max)
 
     def follow(self, listener: ChangeListener) -> None:
         self._store.follow(listener)
@@ -184,6 +200,18 @@ async def keepers(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) 
     clock.servers = masters_of(request.param, request)
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(KEEPERS[request.param](tmp_path, clock)) for _ in range(2)]
+
+
+@pytest.fixture(params=KEEPERS)
+async def mark_keepers(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
+) -> AsyncIterator[Sequence[MarkKeeper]]:
+    """Each store that keeps marks, as two processes have it open."""
+    clock.servers = masters_of(request.param, request)
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(KEEPERS[request.param](tmp_path, clock)) for _ in range(2)]
+        assert all(isinstance(each, MarkKeeper) for each in opened)
+        yield opened  # type: ignore[misc]  # as it was just seen
 
 
 @pytest.fixture(params=FEEDS)

@@ -19,7 +19,8 @@ from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap
 from ai_cache_extproc.cli.demo_client import ask
 from ai_cache_extproc.cli.envoy import Format, document_of
 from ai_cache_extproc.cli.envoy_bootstrap import Site, bootstrap, read_upstream
-from ai_cache_extproc.cli.envoy_filter import FILTER_NAME, ext_proc_filter
+from ai_cache_extproc.cli.envoy_filter import ext_proc_filter
+from ai_cache_extproc.cli.envoy_names import FILTER_NAME
 from ai_cache_extproc.config.load import load
 from tests.support.gateway import ROOT, Process, envoy_binary
 

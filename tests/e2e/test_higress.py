@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletionUserMessageParam
 
-from tests.support.gateway import SIDECAR, Gateway, Process
+from tests.support.foreign import Foreign
 from tests.support.load import ask
 from tests.support.redis_server import RedisServer
 from tests.support.upstream import Received, Script, answer, completion, completion_frames, stream
@@ -34,23 +33,6 @@ CONVERSATION = [
 TEXT = "A ball of gas."
 ROLE_ONLY = b'data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n'
 EMPTY_CHOICES = b'data: {"id":"","choices":[],"prompt_filter_results":[{"prompt_index":0}]}\n\n'
-
-
-class Foreign(Gateway):
-    """A gateway whose sidecar runs a document of another program, with everything of ours beside it."""
-
-    def __init__(self, folder: Path, text: str, arguments: Sequence[str]) -> None:
-        super().__init__(folder)
-        self._text = text
-        self._arguments = arguments
-
-    def start_sidecar(self) -> None:
-        """Write the document as it is, and start the sidecar with it."""
-        self.config.write_text(self._text)
-        own = ["--listen", f"127.0.0.1:{self.sidecar_ports[0]}", "--admin", f"127.0.0.1:{self.sidecar_admin}"]
-        command = [sys.executable, "-m", SIDECAR, "serve", "--config", str(self.config), *own, *self._arguments]
-        self.sidecar = Process(command, self.folder / "sidecar.log")
-        self.sidecar.wait_ready(f"http://127.0.0.1:{self.sidecar_admin}/readyz")
 
 
 Start = Callable[[str], Foreign]

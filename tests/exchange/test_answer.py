@@ -229,7 +229,7 @@ async def test_an_answer_over_the_limit_passes_without_being_kept() -> None:
 
 async def test_the_capture_budget_bounds_all_answers_together() -> None:
     """When the process collects as much as it may, further answers pass without being kept."""
-    async with core(Config(limits=Limits(capture_bytes_max=150))) as parts:
+    async with core(Config(limits=Limits(capture_bytes_max=600))) as parts:
         first, second = parts.exchange(), parts.exchange()
         for seed, exchange in enumerate((first, second)):
             await ask(exchange, stream=True, seed=seed)

@@ -175,7 +175,7 @@ async def test_a_full_redis_costs_the_agreement_and_not_the_lookup(own_server: R
 
 def keysource_of(parts: Core) -> KeySource:
     """Let a replica take its key from the store; where from it is read."""
-    source = KeySource(store_of(parts), configured=None, prefix="aicache:", epoch=0, metrics=parts.metrics)
+    source = KeySource(store_of(parts), configured=None, prefix="aicache:", metrics=parts.metrics)
     parts.pipeline._keys = source
     return source
 

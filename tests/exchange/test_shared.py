@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from ai_cache_extproc.errors import BackendRejected
 from ai_cache_extproc.extproc.events import Continue, ExtendTimeout, Immediate, Part, Pending
 from ai_cache_extproc.extproc.exchange import Exchange
 from tests.exchange.conversation import (
@@ -113,6 +114,24 @@ async def test_an_answer_that_is_not_kept_frees_everyone_and_is_remembered(share
         assert [False] * 3 == [await waits(parts) for parts in (one, other, third)]
         shared.elapse(11)
         assert 1 == one.counted("aicache_store_total", result="refused", reason="finish_reason")
+
+
+async def test_an_answer_that_did_not_reach_the_store_frees_those_who_wait_elsewhere(shared: Shared) -> None:
+    """One of them asks the upstream at once, long before the lease would have expired."""
+    async with shared.replicas(2) as (one, other):
+        leader = one.exchange()
+        await ask(leader)
+        exchange, task = asking(other)
+        await waiting_in(other)
+
+        async def full(key: str, value: bytes, *, ttl_s: float) -> None:
+            raise BackendRejected("store", "set", f"no room for {len(value)} bytes under {key} for {ttl_s} s")
+
+        one.store.set = full  # type: ignore[method-assign]  # what a full store does
+        answer_json(leader)
+        assert FORWARDED == await task
+        assert 1 == one.counted("aicache_store_total", result="failed", reason="store_error")
+        answer_json(exchange)
 
 
 async def test_a_leader_that_died_is_waited_for_no_longer_than_its_lease(shared: Shared) -> None:

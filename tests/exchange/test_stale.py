@@ -26,7 +26,8 @@ from tests.exchange.conversation import (
     response_headers,
 )
 from tests.exchange.faulty_store import FaultyStore
-from tests.exchange.replicas import RULE, Shared
+from tests.exchange.replicas import RULE, Shared, asking
+from tests.support.shared_redis import until
 
 FORWARDED = Continue(Part.REQUEST_BODY)
 TTL_S, STALE_S = 60, 600
@@ -234,3 +235,21 @@ async def test_over_a_shared_store_every_replica_is_saved(shared: Shared) -> Non
         shared.elapse(STALE_S)
         for parts in (one, other):
             assert isinstance(await failed(parts), Continue)
+
+
+async def test_over_a_shared_store_one_replica_asks_for_what_has_expired(shared: Shared) -> None:
+    """The others wait for it as for anything else; where it takes too long, the old answer may still save them."""
+    async with shared.replicas(1, rules=[STALE]) as (one,):
+        await miss_then_store(one)
+        shared.elapse(TTL_S + 10)
+        lookup = {"deadline_ms": 10_000, "flight_wait_ms": 20}
+        async with shared.replica(rules=[STALE]) as other, shared.replica(rules=[STALE], lookup=lookup) as hasty:
+            leader = one.exchange()
+            assert FORWARDED == await ask(leader)
+            assert isinstance(await failed(hasty), Immediate)
+            assert 1 == hasty.counted("aicache_flights_total", result="timed_out")
+            _, task = asking(other)
+            await until(lambda: bool(other.pipeline._changes.waiting))
+            answer_json(leader)
+            assert isinstance(await task, Immediate)
+            assert 1 == other.counted("aicache_flights_total", result="followed")

@@ -46,6 +46,8 @@ async def test_in_the_middle_of_streams(gateway: Gateway, number: signal.Signals
     gateway.upstream.fresh(slowly)
     asked = [asyncio.create_task(ask(gateway.port, f"s{n}", stream=True)) for n in range(STREAMS)]
     await asyncio.to_thread(gateway.upstream.wait_for, STREAMS)
+    # What the upstream begins to say with is on its way through the sidecar.
+    await asyncio.sleep(0.1)
     await asyncio.to_thread(gateway.sidecar.stop, number)
     answers = await asyncio.gather(*asked)
     assert [(200, True)] * STREAMS == [(status, whole(body)) for status, _, body in answers]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ai_cache_extproc._generated import ext_proc_pb2 as wire
 from tests.grpc.scripted import Call, ask
+from tests.support.entries import TOKEN
 
 QUESTION = b'{"model":"m","messages":[{"role":"user","content":"What is a star?"}]}'
 ANSWER = (
@@ -70,6 +71,7 @@ def written(folder: Path, settings: Mapping[str, object] | None = None) -> Path:
     document = {
         "listen": "127.0.0.1:0",
         "admin": "127.0.0.1:0",
+        "admin_access": {"token": TOKEN},
         "store": {"path": str(folder / "cache.db")},
         "drain": {"streams_s": 5},
     }

@@ -11,6 +11,7 @@ import grpc
 from ai_cache_extproc._generated import ext_proc_pb2 as wire
 from ai_cache_extproc.extproc.events import Continue, Event, Immediate, Pending, Reply
 from ai_cache_extproc.extproc.server import METHOD, SERVICE, Server
+from ai_cache_extproc.model import NOTHING_WANTED, Wanted
 
 PATIENCE_S = 30.0
 """How long anything may take on a busy machine before a test fails."""
@@ -26,8 +27,10 @@ def passing(event: Event) -> Reply:
 class ScriptedExchange:
     """Answers with its script and remembers what it was told."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, named: str = "", wanted: Wanted = NOTHING_WANTED) -> None:
         self._script = script
+        self.named = named
+        self.wanted = wanted
         self.events: list[Event] = []
         self.given_up: list[Event] = []
         self.closed = asyncio.Event()
@@ -95,13 +98,17 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    script: Script = passing, *, listen: Sequence[str] = ("127.0.0.1:0",), receive_bytes_max: int = 1_000_000
+    script: Script = passing,
+    *,
+    listen: Sequence[str] = ("127.0.0.1:0",),
+    receive_bytes_max: int = 1_000_000,
+    wanted: Wanted = NOTHING_WANTED,
 ) -> AsyncIterator[Served]:
     """Serve exchanges that follow `script`."""
     exchanges: list[ScriptedExchange] = []
 
-    def new_exchange() -> ScriptedExchange:
-        exchanges.append(ScriptedExchange(script))
+    def new_exchange(named: str) -> ScriptedExchange:
+        exchanges.append(ScriptedExchange(script, named, wanted))
         return exchanges[-1]
 
     tally = Tally()

@@ -146,7 +146,7 @@ async def test_a_way_out_that_fails_ends_the_stream_cleanly(monkeypatch: pytest.
 async def test_an_exchange_that_cannot_be_made_ends_the_stream_cleanly() -> None:
     """A fault before the first message closes the stream, which is a bypass."""
 
-    def broken() -> ScriptedExchange:
+    def broken(named: str) -> ScriptedExchange:
         raise RuntimeError
 
     tally = Tally()

@@ -145,7 +145,10 @@ async def test_stopping_twice_or_before_the_start_does_nothing() -> None:
         await running.server.stop(0)
         await running.server.stop(0)
     never = Server(
-        listen=["127.0.0.1:0"], new_exchange=lambda: ScriptedExchange(passing), metrics=Tally(), receive_bytes_max=1
+        listen=["127.0.0.1:0"],
+        new_exchange=lambda named: ScriptedExchange(passing, named),
+        metrics=Tally(),
+        receive_bytes_max=1,
     )
     await never.stop(0)
     assert never.bound == ()

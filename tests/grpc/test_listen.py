@@ -23,7 +23,7 @@ def server(*listen: str, insecure_listen: bool = False) -> Server:
     """A server that has not been started."""
     return Server(
         listen=listen,
-        new_exchange=lambda: ScriptedExchange(passing),
+        new_exchange=lambda named: ScriptedExchange(passing, named),
         metrics=Tally(),
         receive_bytes_max=10_000,
         insecure_listen=insecure_listen,

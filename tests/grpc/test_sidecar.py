@@ -22,6 +22,7 @@ from ai_cache_extproc.errors import ConfigError
 from ai_cache_extproc.stores.sqlite import SqliteStore
 from tests.grpc.chat import answered, asked, labels, written
 from tests.grpc.scripted import PATIENCE_S, Call, open_call
+from tests.support.entries import BEARER
 
 KEY = "canary-canary-canary-canary-canary"
 
@@ -51,7 +52,7 @@ class Running:
     async def get(self, path: str) -> tuple[int, dict[str, object]]:
         """Ask the admin address."""
         async with httpx2.AsyncClient() as client:
-            response = await client.get(f"http://{self.sidecar.admin}{path}")
+            response = await client.get(f"http://{self.sidecar.admin}{path}", headers=BEARER)
         return response.status_code, response.json()
 
     async def until(self, path: str, holds: Callable[[Any], bool]) -> None:

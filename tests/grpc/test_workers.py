@@ -25,6 +25,7 @@ from ai_cache_extproc.errors import ConfigError
 from ai_cache_extproc.fleet import Fleet as Supervisor
 from tests.grpc.chat import answered, asked, labels
 from tests.grpc.scripted import PATIENCE_S, Call, open_call
+from tests.support.entries import BEARER, TOKEN
 from tests.support.gateway import Process, free_port
 
 HITS = 'aicache_requests_total{dialect="openai_chat",result="hit",rule="default"}'
@@ -78,7 +79,7 @@ class Fleet:
     async def page(self, path: str) -> tuple[int, str]:
         """Ask the one admin address."""
         async with httpx2.AsyncClient() as client:
-            response = await client.get(f"http://{self._admin}{path}")
+            response = await client.get(f"http://{self._admin}{path}", headers=BEARER)
         return response.status_code, response.text
 
     async def document(self, path: str) -> dict[str, Any]:
@@ -127,6 +128,7 @@ def command_in(
 ) -> list[str]:
     """How `serve` is called with a document of these settings."""
     document: dict[str, object] = {"listen": "127.0.0.1:0", "admin": admin, "store": {"path": str(folder / "cache.db")}}
+    document |= {"admin_access": {"token": TOKEN}}
     document |= {"drain": {"streams_s": 20}, "rules": [{"name": "default"}]}
     path = folder / "aicache.yaml"
     path.write_text(yaml.safe_dump(document | dict(settings)))

@@ -71,7 +71,7 @@ def test_any_sequence_of_events(exchanges: list[tuple[float, list[Event]]]) -> N
     """No sequence raises anything but a violation, and when all streams have ended nothing is held."""
 
     async def run() -> None:
-        limits = Limits(answer_bytes_max=2000, capture_bytes_max=3000)
+        limits = Limits(answer_bytes_max=2000, capture_bytes_max=12_000)
         rules = (Rule(ttl_s=60, stale_if_error_s=600),)
         async with core(Config(limits=limits, rules=rules)) as parts:
             for seconds, events in exchanges:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from ai_cache_extproc.config.rules import CREDENTIAL_HEADERS, Rule
+from ai_cache_extproc.config.rules import Rule
+from ai_cache_extproc.config.scope import CREDENTIAL_HEADERS
 from ai_cache_extproc.errors import DialectError
 from ai_cache_extproc.keys.canonical import canonical, parse
 from ai_cache_extproc.keys.identity import Keyring, fingerprint, identify

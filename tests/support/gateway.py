@@ -17,7 +17,7 @@ import sys
 import sysconfig
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -160,7 +160,7 @@ class Process:
 class Gateway:
     """Envoy, sidecar and upstream; a context manager.
 
-    config: what the sidecar's document says beyond BASE. workers: its processes, each an endpoint of its own. before, filter_says: as in `gateway_document`. upstream: another gateway's, which runs it. beside: ports of
+    shape: is given Envoy's document to change before it starts. config: what the sidecar's document says beyond BASE. workers: its processes, each an endpoint of its own. before, filter_says: as in `gateway_document`. upstream: another gateway's, which runs it. beside: ports of
     further sidecars for this Envoy. launch: in place of the sidecar's module, and arguments before its own. port takes requests, plain_port is the way without the filter.
     """
 
@@ -175,6 +175,7 @@ class Gateway:
         upstream: Upstream | None = None,
         beside: Sequence[int] = (),
         launch: Sequence[str] = (SIDECAR,),
+        shape: Callable[[Node], None] | None = None,
     ) -> None:
         self.folder = folder
         self._before = before
@@ -182,6 +183,7 @@ class Gateway:
         self._owns_upstream = upstream is None
         self._beside = beside
         self._launch = launch
+        self._shape = shape
         self.upstream = upstream or Upstream()
         self.port, self.plain_port = free_port(), free_port()
         self.envoy_admin, self.sidecar_admin = free_port(), free_port()
@@ -279,6 +281,8 @@ class Gateway:
         for listener in document["static_resources"]["listeners"]:
             log = listener["filter_chains"][0]["filters"][0]["typed_config"]["access_log"][0]["typed_config"]
             log["path"] = str(self.folder / "access.log")
+        if self._shape is not None:
+            self._shape(document)
         path = self.folder / "envoy.yaml"
         path.write_text(yaml.safe_dump(document))
         command = [str(envoy_binary()), "-c", str(path), "--concurrency", "1", "--disable-hot-restart"]

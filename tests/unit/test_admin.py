@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from ai_cache_extproc import __version__
+from ai_cache_extproc.admin.access import Access
 from ai_cache_extproc.admin.health import Health
 from ai_cache_extproc.admin.http import Admin
 from ai_cache_extproc.admin.pages import Pages
@@ -26,6 +27,7 @@ from ai_cache_extproc.stores.base import Store, StoreStats
 from ai_cache_extproc.stores.memory import MemoryStore
 from ai_cache_extproc.stores.unavailable import UnavailableStore
 from ai_cache_extproc.telemetry.metrics import Metrics
+from tests.support.entries import BEARER, TOKEN
 
 SECRET = "canary-canary-canary-canary-canary-canary"
 
@@ -82,13 +84,17 @@ async def running(
         config=lambda: config or Config(),
         monotonic=lambda: next(seconds),
         store_name=store.name,
+        access=Access(TOKEN),
     )
     admin = Admin(address, pages.app())
     admin.bind()
     uds = admin.address.removeprefix("unix:") if admin.address.startswith("unix:") else None
     base = "http://localhost" if uds else f"http://{admin.address}"
     transport = httpx2.AsyncHTTPTransport(uds=uds)
-    async with asyncio.TaskGroup() as group, httpx2.AsyncClient(transport=transport, base_url=base) as client:
+    async with (
+        asyncio.TaskGroup() as group,
+        httpx2.AsyncClient(transport=transport, base_url=base, headers=BEARER) as client,
+    ):
         group.create_task(admin.run())
         try:
             yield Running(admin, metrics, health, client)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+from json import JSONDecoder
 
+import orjson
 import pytest
 
+from ai_cache_extproc.config.model import Limits
 from ai_cache_extproc.errors import DialectError
 from ai_cache_extproc.keys.canonical import DEPTH_MAX, canonical, parse
 from ai_cache_extproc.model import Reason
 
 
-def refusal(body: bytes, *, depth_max: int = 128) -> str:
+def refusal(body: bytes, *, depth_max: int = 128, values_max: int = 1_000_000) -> str:
     """The word with which a body is refused."""
     with pytest.raises(DialectError) as caught:
-        parse(body, depth_max=depth_max)
+        parse(body, depth_max=depth_max, values_max=values_max)
     return caught.value.reason
 
 
@@ -145,6 +148,42 @@ def test_wide_is_not_deep() -> None:
 def test_a_tower_of_brackets_is_refused(body: bytes) -> None:
     """Neither the interpreter's stack nor ours is at risk."""
     assert refusal(body) in {Reason.TOO_DEEP, Reason.NOT_JSON}
+
+
+@pytest.mark.parametrize(
+    ("body", "values"),
+    [
+        (b'{"a":[1,2,3]}', 5),
+        (b'{"a": [1.5, null, "x"]}', 5),
+        (b'{"a":[{},[]]}', 6),
+        (b'{"a":"x","b":"y","c":"z"}', 4),
+        (b'{"a,b":"1,[2,{3"}', 2),
+        (b'{"a":"\\",","b":"\\\\"}', 3),
+        (b'{"a":"\\\\\\",[,[,[","b":",,,,,,"}', 3),
+    ],
+    ids=["numbers", "with blanks", "empty brackets", "texts", "commas in texts", "quotes in texts", "backslashes"],
+)
+def test_values_are_counted_before_they_are_made(body: bytes, values: int) -> None:
+    """Exactly as many as allowed are taken; what stands inside a text is no value, an empty bracket counts for two."""
+    assert parse(body, depth_max=8, values_max=values)
+    assert Reason.TOO_MANY_VALUES == refusal(body, values_max=values - 1)
+
+
+@pytest.mark.parametrize(
+    "piece", [b"1", b"1.5", b"{}", b'""', b"[[[[]]]]", b'{"a":1}', b'"\\""'], ids=lambda piece: piece.decode()
+)
+def test_a_body_of_many_small_values_is_not_read(piece: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 MiB of them would hold the loop for up to half a second: neither parser is asked."""
+    body = b'{"a": [' + b", ".join([piece] * (4 * 1024 * 1024 // (len(piece) + 2))) + b"]}"
+    monkeypatch.setattr(orjson, "loads", None)
+    monkeypatch.setattr(JSONDecoder, "raw_decode", None)
+    assert Reason.TOO_MANY_VALUES == refusal(body, values_max=Limits().json_values_max)
+
+
+def test_a_long_text_is_few_values() -> None:
+    """However many commas and brackets it holds."""
+    text = 'a, [b], {c}, \\"d\\", ' * 100_000
+    assert parse(f'{{"a": "{text}"}}'.encode(), depth_max=2, values_max=2)
 
 
 def test_a_stack_that_is_nearly_full_is_no_fault() -> None:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ai_cache_extproc.cli.dangers import service_dangers
+from ai_cache_extproc.config.http import HttpService, HttpTls
+from ai_cache_extproc.config.section import Section
 from tests.support.terminal import Terminal, terminal, written
 
 SECRET = "sk-canary-0123456789"
@@ -70,6 +73,7 @@ def test_check_names_what_to_think_about_twice(run: Terminal, tmp_path: Path) ->
 listen: [0.0.0.0:50051]
 insecure_listen: true
 admin: 0.0.0.0:9901
+admin_access: {token: sk-canary-0123456789}
 rules:
   - {name: all, anonymous: shared, ttl_s: 86400}
   - {name: never}
@@ -79,11 +83,20 @@ rules:
     warnings = document["warnings"]
     assert isinstance(warnings, list)
     assert [
-        'rule "all": all requests without a credential share one scope',
-        'rule "all": answers are served for 1 d; models and facts change',
-        "listen 0.0.0.0:50051: whoever reaches it can read and fill the cache",
-        "admin 0.0.0.0:9901: whoever reaches it sees the configuration and the figures",
-        'rule "never": never applies, since "all" before it matches everything',
+        (
+            'rule "all": all requests without a credential share one scope; if they are not one party, leave out what widens '
+            "`scope` and `anonymous: shared`"
+        ),
+        'rule "all": answers are served for 1 d; models and facts change; `ttl_s: 3600` is the default',
+        (
+            "listen 0.0.0.0:50051: whoever reaches it can read and fill the cache; "
+            "use 127.0.0.1 or unix:PATH, or keep all but Envoy off that network"
+        ),
+        "admin 0.0.0.0:9901: whoever reaches it sees the figures, and the token crosses the network in clear; use 127.0.0.1 or unix:PATH",
+        (
+            'rule "never": applies only where a route names it (x-ai-cache-rule), since "all" before it matches everything; '
+            'put it before "all"'
+        ),
     ] == warnings
     code, out, _ = run("check", file)
     assert 0 == code
@@ -102,7 +115,9 @@ def test_check_prints_a_document_for_programs(run: Terminal, tmp_path: Path) -> 
     assert "kept by the store" == plan["identity key"]
     assert "nobody waits for an identical request" in plan["waits"]
     assert "waits are not extended" in plan["Envoy"]
-    assert ["there is no rule: every LLM call is bypassed (no_rule)"] == document["warnings"]
+    assert [
+        "there is no rule: every LLM call is bypassed (no_rule); leave `rules` out for the default one"
+    ] == document["warnings"]
 
 
 def test_check_says_where_the_key_is_from(run: Terminal, tmp_path: Path) -> None:
@@ -165,9 +180,12 @@ def test_check_names_the_workers(run: Terminal, tmp_path: Path) -> None:
         "unix:/run/x.sock, unix:/run/x-1.sock and unix:/run/x-2.sock for Envoy (gRPC), "
         "one for each of 3 worker processes; the limits hold for each"
     ) == plan["listens"]
-    assert ["store: each of the 3 workers keeps its own answers in memory; the others do not find them"] == document[
-        "warnings"
-    ]
+    assert [
+        (
+            "store: each of the 3 workers keeps its own answers in memory, where the others do not find them; "
+            "`store: {type: sqlite}` is shared by all of them"
+        )
+    ] == document["warnings"]
     assert [] == run.json("check", written(tmp_path, "workers: 2\nrules: [{}]\n"))["warnings"]
 
 
@@ -224,6 +242,22 @@ def test_check_says_how_long_near_copies_live(run: Terminal, tmp_path: Path, set
     assert plan["near copy"].endswith(expected)
 
 
+def test_check_says_where_spans_go_and_what_has_a_price(run: Terminal, tmp_path: Path) -> None:
+    """Both are off by default; what a collector asks for is shown nowhere."""
+    plan = run.json("check", written(tmp_path, "store: {type: memory}\n"))["plan"]
+    assert isinstance(plan, dict)
+    assert "off" == plan["spans"]
+    assert plan["prices"].startswith("none")
+    settings = "prices: [{model: 'gpt-*'}, {model: o3}]\n"
+    settings += "tracing: {endpoint: 'http://collector.test:4318', ratio: 0.25, authorization: Bearer canary}\n"
+    plan = run.json("check", written(tmp_path, settings))["plan"]
+    assert isinstance(plan, dict)
+    expected = "to http://collector.test:4318/v1/traces, as callers sample; 0.25 of the calls that belong to no trace"
+    assert expected == plan["spans"]
+    assert "of gpt-* and o3; other models have none" == plan["prices"]
+    assert "canary" not in str(plan)
+
+
 def test_check_says_what_encrypts(run: Terminal, tmp_path: Path) -> None:
     """By the ids of the keys, in their order; the keys themselves nowhere."""
     expected = [
@@ -238,3 +272,107 @@ def test_check_says_what_encrypts(run: Terminal, tmp_path: Path) -> None:
         assert 0 == code
         assert words in " ".join(out.split())
         assert "aaaa" not in out
+
+
+@pytest.mark.parametrize(
+    ("settings", "what", "fix"),
+    [
+        ("rules: [{anonymous: shared}]", "all requests without a credential share one scope", "anonymous: shared"),
+        ("rules: [{scope: {credentials: [x-team]}}]", "callers that differ only in authorization", "`scope`"),
+        ("rules: [{scope: {route: false}}]", "callers on different routes share", "`scope`"),
+        ("store: {type: redis, url: redis://cache.test}", "cross the network in clear", "rediss://"),
+        ("store: {type: redis, url: 'redis://10.0.0.1:6379'}", "10.0.0.1:6379: answers and the", "rediss://"),
+        ("store: {type: redis, url: rediss://cache.test, tls: {verify: false}}", "verify is false", "ca_file"),
+        ("store: {type: redis, url: rediss://cache.test, tls: {check_hostname: false}}", "any server with", "names"),
+        ("store: {type: redis, url: 'redis://localhost'}\nkey_prefix: ''", "key_prefix is empty", "aicache:"),
+        ("listen: 0.0.0.0:50051\ninsecure_listen: true", "read and fill the cache", "127.0.0.1"),
+        ("rules: [{ttl_s: 86400}]", "models and facts change", "ttl_s: 3600"),
+        ("rules: [{ignore_upstream_cache_control: true}]", "private or no-store are kept", "leave out"),
+        ("rules: [{controls: {honour: []}}]", "are kept all the same", "controls.honour"),
+        ("workers: 2\nstore: {type: memory}", "keeps its own answers in memory", "sqlite"),
+        ("rules: []", "there is no rule", "leave `rules` out"),
+        ("rules: [{name: a}, {name: b}]", "applies only where a route names it", 'put it before "a"'),
+    ],
+    ids=[
+        "anonymous shared",
+        "credentials left out",
+        "route left out",
+        "plaintext Redis",
+        "plaintext Redis by address",
+        "unverified",
+        "any host",
+        "no prefix",
+        "open port",
+        "long lifetime",
+        "against the upstream",
+        "no-store ignored",
+        "lonely workers",
+        "no rule",
+        "never reached",
+    ],
+)
+def test_check_names_each_danger_and_its_fix(run: Terminal, tmp_path: Path, settings: str, what: str, fix: str) -> None:
+    """What comes of a setting, and what to write instead."""
+    warnings = run.json(
+        "check", written(tmp_path, f"{settings}\n" if "rules" in settings else f"{settings}\nrules: [{{}}]\n")
+    )
+    lines = warnings["warnings"]
+    assert isinstance(lines, list)
+    assert [True] == [fix in line.partition("; ")[2] for line in lines if what in line], lines
+
+
+def test_a_lifetime_of_nothing_is_refused(run: Terminal, tmp_path: Path) -> None:
+    """0 is neither for ever nor a way to turn the cache off."""
+    code, out, err = run("check", written(tmp_path, "rules: [{ttl_s: 0}]\n"))
+    assert (1, "") == (code, out)
+    assert "rules[0].ttl_s" in err
+
+
+def test_a_wait_that_envoy_cuts_short_is_refused(run: Terminal, tmp_path: Path) -> None:
+    """With Envoy's own 200 ms no identical request can be waited for."""
+    code, _, err = run("check", written(tmp_path, "lookup: {flight_wait_ms: 5000}\n"))
+    assert 1 == code
+    assert "max_message_timeout" in err
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "store: {type: redis, url: 'redis://127.0.0.1'}",
+        "store: {type: redis, url: 'redis://localhost:6379'}",
+        "store: {type: redis, url: 'redis://[::1]:6379'}",
+        "store: {type: redis, url: 'unix:///run/redis.sock'}",
+        "store: {type: redis, url: 'rediss://cache.test'}",
+    ],
+    ids=["loopback", "localhost", "IPv6", "socket", "TLS"],
+)
+def test_a_redis_that_nobody_listens_in_on_is_no_danger(run: Terminal, tmp_path: Path, settings: str) -> None:
+    """On this machine, or over TLS."""
+    assert [] == run.json("check", written(tmp_path, f"{settings}\nrules: [{{}}]\n"))["warnings"]
+
+
+def test_services_over_http_are_dangers_of_their_own() -> None:
+    """In clear beyond this machine, unverified, or where clouds keep credentials."""
+
+    class Service(HttpService):
+        pass
+
+    class Around(Section):
+        near: Service
+        far: Service
+        blind: Service
+
+    around = Around(
+        near=Service(url="http://127.0.0.1:8080"),
+        far=Service(url="http://embed.test"),
+        blind=Service(url="https://embed.test", tls=HttpTls(verify=False), allow_link_local=True),
+    )
+    found = list(service_dangers(around))
+    assert ["far.url embed.test", "blind.tls.verify is false", "blind.allow_link_local"] == [
+        danger.what.partition(":")[0] for danger in found
+    ]
+    assert ["https://", "blind.tls.ca_file", "another range"] == [
+        words
+        for danger, words in zip(found, ("https://", "blind.tls.ca_file", "another range"), strict=True)
+        if words in danger.fix
+    ]

@@ -174,3 +174,70 @@ def test_explain_refuses_wrong_usage(run: Terminal, arguments: list[str]) -> Non
     code, out, err = run("explain", *arguments)
     assert (2, "") == (code, out)
     assert "--request" in err or "--header" in err
+
+
+ASKING = (
+    "rules: [{controls: {honour: [max-age, min-fresh, only-if-cached, no-cache], ttl_header: x-ttl}, tags: [docs]}]"
+)
+
+
+@pytest.mark.parametrize(
+    ("headers", "outcome", "asked"),
+    [
+        (["cache-control: max-age=60", "x-ttl: 30"], "lookup", {"max_age_s": 60, "ttl_s": 30}),
+        (["cache-control: no-store", "x-ttl: soon"], "lookup", {"ignored": ["x-ttl"]}),
+        (["cache-control: min-fresh=soon"], "lookup", {"min_fresh_s": "forever"}),
+        (["cache-control: only-if-cached"], "only_kept", {"only_if_cached": True}),
+        (["cache-control: max-age=0"], "refresh", {"refresh": True, "max_age_s": 0}),
+        (["cache-control: only-if-cached, no-cache"], "unanswered", {"refresh": True, "only_if_cached": True}),
+    ],
+)
+def test_explain_says_what_the_client_asks(
+    run: Terminal, body: str, tmp_path: Path, headers: list[str], outcome: str, asked: dict[str, object]
+) -> None:
+    """What the rule honours, as it was understood; what it does not honour is not there."""
+    arguments = [word for field in headers for word in ("-H", field)]
+    document = run.json("explain", "-c", written(tmp_path, ASKING), "-r", body, "-H", "api-key: x", *arguments)
+    assert (outcome, asked) == (document["outcome"], document["asked"])
+    assert ("only_if_cached" if outcome == "unanswered" else None) == document["reason"]
+
+
+@pytest.mark.parametrize(
+    ("credential", "content", "reason"),
+    [("anything: else", b"{}", "no_credential"), ("api-key: x", b"{", "not_json")],
+    ids=["by its headers", "by its body"],
+)
+def test_explain_of_a_request_that_may_not_go_upstream(
+    run: Terminal, tmp_path: Path, credential: str, content: bytes, reason: str
+) -> None:
+    """What would be a bypass is a 504, with the same word."""
+    path = tmp_path / "body.json"
+    path.write_bytes(content)
+    headers = ["-H", credential, "-H", "cache-control: only-if-cached"]
+    document = run.json("explain", "-c", written(tmp_path, ASKING), "-r", str(path), *headers)
+    assert ("unanswered", reason) == (document["outcome"], document["reason"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        ([], None),
+        (["--answer-status", "200"], {"kept": True, "tags": ["docs"], "bytes_max": 4 * 1024 * 1024}),
+        (["--answer-status", "500"], {"kept": False, "reason": "status"}),
+        (["--answer-header", "content-type: text/html"], {"kept": False, "reason": "content_type"}),
+        (["--answer-cluster", "other"], {"kept": True, "tags": ["docs"], "bytes_max": 4 * 1024 * 1024}),
+    ],
+)
+def test_explain_says_what_becomes_of_an_answer(
+    run: Terminal, body: str, tmp_path: Path, arguments: list[str], answer: object
+) -> None:
+    """From its status, headers and cluster alone."""
+    document = run.json("explain", "-c", written(tmp_path, ASKING), "-r", body, "-H", "api-key: x", *arguments)
+    assert answer == document["answer"]
+
+
+def test_explain_refuses_an_answer_header_without_a_colon(run: Terminal, body: str) -> None:
+    """And names the option that it was given with."""
+    code, _, err = run("explain", "-r", body, "--answer-header", "nonsense")
+    assert 2 == code
+    assert "--answer-header" in err

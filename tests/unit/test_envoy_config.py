@@ -15,9 +15,10 @@ from ai_cache_extproc.cache.admission import SKIP_HEADER
 from ai_cache_extproc.cli import app_for
 from ai_cache_extproc.cli.envoy import Format, document_of
 from ai_cache_extproc.cli.envoy_bootstrap import Site, Upstream, read_upstream
-from ai_cache_extproc.cli.envoy_filter import shown_headers
+from ai_cache_extproc.cli.envoy_names import shown_headers
 from ai_cache_extproc.config.model import Config
-from ai_cache_extproc.config.rules import CREDENTIAL_HEADERS, Fingerprint, Match, Rule, Scope
+from ai_cache_extproc.config.rules import Fingerprint, Match, Rule
+from ai_cache_extproc.config.scope import CREDENTIAL_HEADERS, Scope
 from ai_cache_extproc.dialects import Dialects
 from ai_cache_extproc.dialects.openai_chat import OpenAIChat
 from ai_cache_extproc.errors import ConfigError
@@ -59,6 +60,22 @@ def test_everything_that_the_sidecar_reads_is_shown_to_it() -> None:
     needed = {*CREDENTIAL_HEADERS, SKIP_HEADER, *OpenAIChat.answer_headers, "x-team", "x-consumer", "x-variant"}
     assert set() == needed - set(shown)
     assert len(shown) == len(set(shown))
+
+
+def test_identity_is_asked_of_envoy() -> None:
+    """Attributes and namespaces that a rule names are in the filter, each once; without one the filter is as shipped."""
+    claim = {"metadata": "envoy.filters.http.jwt_authn", "path": ["jwt", "sub"]}
+    parts = [claim, claim | {"path": ["jwt", "org"]}, {"attribute": "source.address"}, {"header": "x-consumer"}]
+    config = Config.model_validate({"rules": [{"scope": {"identity": parts}}]})
+    said = document_of(Format.FILTER, config, Site())["typed_config"]
+    assert ["xds.route_name", "xds.cluster_name", "source.address"] == said["request_attributes"]
+    expected = {
+        "forwarding_namespaces": {"untyped": ["envoy.filters.http.jwt_authn"]},
+        "receiving_namespaces": {"untyped": ["ai_cache"]},
+    }
+    assert expected == said["metadata_options"]
+    assert "x-consumer" in shown_headers(config)
+    assert "x-consumer" not in shown_headers(Config())
 
 
 def test_addresses_and_timeouts_are_those_of_the_configuration() -> None:

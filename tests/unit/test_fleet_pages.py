@@ -17,7 +17,8 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from ai_cache_extproc import __version__
-from ai_cache_extproc.admin.asking import ANSWER_BYTES_MAX, Asking, ask
+from ai_cache_extproc.admin.access import Access
+from ai_cache_extproc.admin.asking import ANSWER_BYTES_MAX, Asking, Call, ask
 from ai_cache_extproc.admin.fleet import FleetPages
 from ai_cache_extproc.admin.health import Health
 from ai_cache_extproc.admin.http import Admin
@@ -29,6 +30,7 @@ from ai_cache_extproc.stores.memory import MemoryStore
 from ai_cache_extproc.telemetry.fleet import FleetMetrics
 from ai_cache_extproc.telemetry.merge import Ledger
 from ai_cache_extproc.telemetry.metrics import Metrics
+from tests.support.entries import BEARER, TOKEN
 
 SECRET = "canary-canary-canary-canary-canary-canary"
 
@@ -81,10 +83,11 @@ class Fleet:
             config=lambda: config,
             monotonic=lambda: next(seconds),
             shared_store=shared_store,
+            access=Access(TOKEN),
         )
         self.pages.serving(wanted=True)
         transport = httpx2.ASGITransport(self.pages.app())
-        self.client = httpx2.AsyncClient(transport=transport, base_url="http://fleet")
+        self.client = httpx2.AsyncClient(transport=transport, base_url="http://localhost", headers=BEARER)
 
     async def get(self, path: str) -> tuple[int, Any]:
         """Status and document."""
@@ -299,7 +302,7 @@ async def test_half_an_answer_is_none(tmp_path: Path, answer: bytes, expected: t
     path = tmp_path / "x.sock"
     async with await asyncio.start_unix_server(talk, path):
         with pytest.raises(expected):
-            await ask(path, "/metrics")
+            await ask(path, Call("/metrics"))
 
 
 def test_documents_are_joined_in_every_depth() -> None:

@@ -117,3 +117,17 @@ async def test_keys_do_not_meet() -> None:
     assert not seat.landing.done()
     flights.leave(second)
     assert isinstance(await flights.wait(seat, 1), Lease)
+
+
+async def test_a_leader_may_share_an_entry_and_go_on() -> None:
+    """Who waits gets the entry, and who comes next waits for what the leader brings; only a leader shares."""
+    flights = Flights(clock=Clock())
+    lease, seat = lead(flights), seat_in(flights)
+    flights.share(flights.alone("k"), ENTRY)
+    assert not seat.landing.done()
+    flights.share(lease, ENTRY)
+    assert ENTRY is await flights.wait(seat, 1)
+    later = seat_in(flights)
+    flights.land(lease, ENTRY)
+    assert ENTRY is await flights.wait(later, 1)
+    assert 0 == len(flights)

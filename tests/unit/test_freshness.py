@@ -115,21 +115,20 @@ def test_what_is_not_known_is_not_said() -> None:
 
 def test_a_stale_hit_says_how_stale() -> None:
     """Its ttl is negative, rounded away from zero, so that it is told from a fresh one; up to the rule's limit."""
-    rule = Rule(stale_if_error_s=60)
-    asked = admitted(rule)
+    asked = admitted(Rule(stale_if_error_s=60))
     for now_s, age_s, ttl_s in ((1100.0, 100, 0), (1100.5, 100, -1), (1159.5, 159, -60)):
-        assert may_serve_stale(rule, ENTRY, now_s)
+        assert may_serve_stale(asked, ENTRY, now_s)
         hit = stale_hit_of(asked, QUESTION, IDENTITY, ENTRY, now_s)
         assert hit is not None
         assert (age_s, ttl_s) == (hit.age_s, hit.ttl_s)
-    assert not may_serve_stale(rule, ENTRY, 1160.0)
+    assert not may_serve_stale(asked, ENTRY, 1160.0)
     assert stale_hit_of(asked, QUESTION, IDENTITY, ENTRY, 1160.0) is None
 
 
 def test_without_a_word_nothing_stale_is_served() -> None:
     """By default the lifetime is the end; inside it an answer may still stand in for a failing upstream."""
     asked = admitted(Rule())
-    assert not may_serve_stale(Rule(), ENTRY, EXPIRES_S)
+    assert not may_serve_stale(asked, ENTRY, EXPIRES_S)
     assert stale_hit_of(asked, QUESTION, IDENTITY, ENTRY, EXPIRES_S) is None
     assert stale_hit_of(asked, QUESTION, IDENTITY, ENTRY, EXPIRES_S - 1) is not None
 

@@ -58,11 +58,17 @@ def test_check_explains_a_document_in_words(run: Terminal) -> None:
         assert words in text
 
 
-def test_check_of_a_careful_document_warns_of_nothing(run: Terminal, tmp_path: Path) -> None:
-    """With a lifetime and a scope there is nothing to think about twice."""
+def test_check_of_a_careful_document_warns_of_the_wire_alone(run: Terminal, tmp_path: Path) -> None:
+    """With a lifetime and a scope there is nothing else to think about twice."""
     text = "redis: {serviceName: my-redis.dns, timeout: 20}\ncacheTTL: 3600\nscope: credential\ncacheKeyStrategy: allQuestions"
     document = run.json("check", given(tmp_path, text))
-    assert ("higress", [], []) == (document["dialect"], document["notes"], document["warnings"])
+    assert ("higress", []) == (document["dialect"], document["notes"])
+    assert [
+        (
+            "store.url my-redis:6379: answers and the password cross the network in clear; "
+            "a document of ours (`aicache convert`) can begin it with rediss:// (TLS)"
+        )
+    ] == document["warnings"]
     rules: Any = document["rules"]
     (rule,) = rules
     assert "1 h" == rule["kept for"]

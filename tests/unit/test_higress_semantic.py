@@ -31,7 +31,7 @@ def read(folder: Path, values: Values, *hosts: str) -> tuple[HigressSemantic | N
     path.write_text(yaml.safe_dump(values))
     loaded = load(path, environ={}, flags={"hosts": hosts})
     assert loaded.translation is not None
-    found = loaded.translation.semantic
+    found = [each for each in loaded.translation.semantic if isinstance(each, HigressSemantic)]
     said = [f"{note.path}: {note.text}" + (f"; {note.fix}" if note.fix else "") for note in loaded.notes]
     return (found[0] if found else None), said
 

@@ -155,7 +155,7 @@ def test_another_scope_secret_or_question_is_another_entry() -> None:
 
 def test_a_keyring_does_not_print_its_secret() -> None:
     """A log line or a traceback with a keyring in it stays harmless."""
-    assert "Keyring(prefix='p:', epoch=1)" == repr(Keyring(secret=b"canary" * 6, prefix="p:", epoch=1))
+    assert "Keyring(prefix='p:', epoch=1, purges=0)" == repr(Keyring(secret=b"canary" * 6, prefix="p:", epoch=1))
 
 
 def test_fields_that_may_be_one_name_keep_their_order() -> None:

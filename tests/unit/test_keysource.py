@@ -45,7 +45,7 @@ class Keeper:
 def source_of(keeper: Keeper, configured: bytes | None = None) -> KeySource:
     """A source that asks this keeper."""
     metrics = Metrics(CollectorRegistry())
-    return KeySource(keeper, configured=configured, prefix="aicache:", epoch=0, metrics=metrics)
+    return KeySource(keeper, configured=configured, prefix="aicache:", metrics=metrics)
 
 
 @pytest.fixture

@@ -176,6 +176,7 @@ def test_the_text_format_parses_and_holds_no_other_family(counted: Counted) -> N
     metrics.exchange("openai_chat", 'a"b\\', "hit")
     metrics.backend_error(BackendTimeout("sqlite", "get", "slow"))
     metrics.breaker("redis", "127.0.0.1:6379", BreakerState.OPEN)
+    metrics.savings.expect("gpt-*", "USD")
     metrics.watch_near(lambda: 0, lambda: 0)
     metrics.watch_hearing(lambda: 1)
     metrics.watch_write_queue(lambda: 0, lambda: 0)

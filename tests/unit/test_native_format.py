@@ -15,8 +15,9 @@ from ai_cache_extproc._generated import entry_pb2 as messages
 from ai_cache_extproc.cache.formats import native
 from ai_cache_extproc.cache.formats.base import NotOurs
 from ai_cache_extproc.cache.formats.native import Native
+from ai_cache_extproc.dialects.usage import TOKENS_MAX
 from ai_cache_extproc.errors import BackendRejected
-from ai_cache_extproc.model import Captured, Entry, Identity, Mode
+from ai_cache_extproc.model import Captured, Entry, Identity, Mode, Usage
 
 DIGEST = bytes(range(32))
 NATIVE = Native()
@@ -46,6 +47,7 @@ ENTRIES = [
     replace(ENTRY, captures=(STREAM,), model="模型"),
     replace(ENTRY, captures=(replace(JSON, body=b"", content_type=""),), model="", rule=""),
     replace(ENTRY, captures=(replace(STREAM, body=bytes(300), elapsed_s=0.0),)),
+    replace(ENTRY, captures=(replace(JSON, usage=Usage(1234, 56, 7)), replace(STREAM, usage=Usage(0, 0)))),
     replace(ENTRY, captures=(replace(JSON, body=b"\x0a\x00\x12\x00\x1a\x00" * 9),)),
 ]
 
@@ -104,7 +106,9 @@ def test_an_entry_comes_back(entry: Entry) -> None:
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
-captures = st.builds(Captured, st.sampled_from(Mode), st.text(), st.binary(), finite, finite, finite)
+tokens = st.integers(min_value=0, max_value=TOKENS_MAX)
+usages = st.none() | st.builds(Usage, tokens, tokens, tokens)
+captures = st.builds(Captured, st.sampled_from(Mode), st.text(), st.binary(), finite, finite, finite, usages)
 
 
 @given(

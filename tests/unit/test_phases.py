@@ -12,7 +12,7 @@ from ai_cache_extproc.extproc.phases import Phase, allowed, step
 
 # One line per phase and part: where it may go. A pair that stands nowhere may go nowhere.
 DESIGN = """
-OPENED     request headers    READING PASSING
+OPENED     request headers    READING ANSWERED PASSING
 OPENED     request body       PASSING
 OPENED     response headers   PASSING
 READING    request body       READING ANSWERED FORWARDED PASSING

@@ -128,6 +128,17 @@ async def test_the_lease_of_a_written_entry_expires_by_itself() -> None:
         assert ["key"] == list(keeper.holders)
 
 
+async def test_the_lease_of_an_entry_that_was_not_written_is_given_back() -> None:
+    """Others would wait for it until it expires; a process alone has nothing to give back."""
+    keeper = Keeper()
+    async with running(keeper) as process:
+        await process.claim()
+        process.leases.ended("key", Ending.LANDED)
+        process.leases.unkept("key")
+        await until(lambda: not keeper.holders)
+    Process(None).leases.unkept("key")
+
+
 async def test_a_refusal_is_told_to_the_others() -> None:
     """In the place of the lease stands for a while that answers of this key are not kept."""
     keeper = Keeper()

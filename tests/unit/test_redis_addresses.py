@@ -34,7 +34,7 @@ def test_a_password_is_read_anew_each_time(tmp_path: Path) -> None:
     assert "one" == login.secret()
     file.write_text(" two \r\n")
     assert "two" == login.secret()
-    assert ("given", None) == (Login(None, "given").secret(), Login("aicache").secret())
+    assert ("given", None, "") == (Login(None, "given").secret(), Login().secret(), Login("aicache").secret())
     assert "given" not in repr(Login(None, "given"))
 
 

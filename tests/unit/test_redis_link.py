@@ -6,22 +6,51 @@ import asyncio
 
 import pytest
 
-from ai_cache_extproc.errors import BackendTimeout
+from ai_cache_extproc.errors import BackendTimeout, BackendUnavailable
 from tests.support.redis_wire import TIMEOUT_S, Connection
 
 
-async def test_what_is_asked_in_one_turn_is_written_at_once() -> None:
-    """Many callers cost one write; those of a later turn cost another."""
+async def test_questions_that_come_fast_share_a_write() -> None:
+    """The first ones go out at the end of their turn; those of the moment after it wait for each other."""
     connection = Connection()
     for key in ("a", "b", "c"):
         connection.link.ask("GET", key)
     assert [] == connection.wire.written
     await asyncio.sleep(0)
+    assert [b"".join(b"*2\r\n$3\r\nGET\r\n$1\r\n%c\r\n" % key for key in b"abc")] == connection.wire.written
     connection.link.ask("SET", "d", b"\x00\xff", "PX", 5)
     await asyncio.sleep(0)
-    first, second = connection.wire.written
-    assert b"".join(b"*2\r\n$3\r\nGET\r\n$1\r\n%c\r\n" % key for key in b"abc") == first
-    assert b"*5\r\n$3\r\nSET\r\n$1\r\nd\r\n$2\r\n\x00\xff\r\n$2\r\nPX\r\n$1\r\n5\r\n" == second
+    connection.link.ask("GET", "e")
+    connection.elapse(0.002)
+    _, second = connection.wire.written
+    assert (
+        b"*5\r\n$3\r\nSET\r\n$1\r\nd\r\n$2\r\n\x00\xff\r\n$2\r\nPX\r\n$1\r\n5\r\n" + (b"*2\r\n$3\r\nGET\r\n$1\r\ne\r\n")
+        == second
+    )
+
+
+async def test_questions_that_come_slowly_wait_for_nothing() -> None:
+    """Each is written at the end of its turn, also shortly after another."""
+    connection = Connection()
+    for _ in range(20):
+        connection.link.ask("GET", "a")
+        await asyncio.sleep(0)
+        connection.elapse(0.001)
+    assert 20 == len(connection.wire.written)
+
+
+async def test_what_was_held_back_is_not_written_once_the_connection_has_ended() -> None:
+    """Whoever asked is told, and nothing more goes out."""
+    connection = Connection()
+    asked = [connection.link.ask("GET", "a") for _ in range(5)]
+    await asyncio.sleep(0)
+    asked.append(connection.link.ask("GET", "b"))
+    connection.link.end("enough")
+    for future in asked:
+        with pytest.raises(BackendUnavailable, match="enough"):
+            await future
+    connection.elapse(0.01)
+    assert 1 == len(connection.wire.written)
 
 
 async def test_replies_go_to_their_questions_in_order() -> None:

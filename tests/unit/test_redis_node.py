@@ -47,6 +47,12 @@ async def test_a_password_without_a_name_is_the_default_users() -> None:
         assert [b"HELLO", b"3", b"AUTH", b"default", b"secret"] == script.asked[0][:5]
 
 
+async def test_a_name_without_a_password_is_a_user_that_needs_none() -> None:
+    """Redis takes any password of such a user, also an empty one."""
+    async with scripted() as script, store_at(script, username="me", password=None):
+        assert [b"HELLO", b"3", b"AUTH", b"me", b""] == script.asked[0][:5]
+
+
 async def test_without_a_password_nobody_logs_in() -> None:
     """A server without users is greeted without credentials."""
     async with scripted() as script, store_at(script, username=None, password=None):

@@ -214,6 +214,7 @@ def test_every_setting_is_live_or_pinned() -> None:
             "insecure_listen": True,
             "workers": 2,
             "admin": None,
+            "admin_access": {"token": "t" * 16},
             "ready_needs_store": True,
             "envoy": {"message_timeout_ms": 300},
             "store": {"path": "/other.db"},
@@ -226,15 +227,25 @@ def test_every_setting_is_live_or_pinned() -> None:
             "key_prefix": "other:",
             "drain": {"streams_s": 1},
             "log": {"format": "console"},
+            "tracing": {"ratio": 0.5},
+            "prices": [{"model": "gpt-*"}],
+            "labels": {"layer_words": True},
             "rules": [{"name": "other"}],
         }
     )
     assert set(Config.model_fields) == fresh.model_fields_set
     applied, pinned = with_pinned(current, fresh)
-    expected = "listen workers insecure_listen admin ready_needs_store store.path near.bytes_max near.ttl_s_max write_queue.entries_max "
-    expected += "identity.key encryption.keys key_prefix log.format limits.sse_line_bytes_max"
+    expected = "listen workers insecure_listen admin admin_access.token ready_needs_store store.path near.bytes_max near.ttl_s_max write_queue.entries_max "
+    expected += "identity.key encryption.keys key_prefix log.format tracing.ratio limits.sse_line_bytes_max"
     assert expected.split() == list(pinned)
-    live = {"envoy": fresh.envoy, "lookup": fresh.lookup, "drain": fresh.drain, "rules": fresh.rules}
+    live = {
+        "envoy": fresh.envoy,
+        "lookup": fresh.lookup,
+        "drain": fresh.drain,
+        "rules": fresh.rules,
+        "prices": fresh.prices,
+        "labels": fresh.labels,
+    }
     limits = fresh.limits.model_copy(update={"sse_line_bytes_max": current.limits.sse_line_bytes_max})
     assert current.model_copy(update={**live, "limits": limits}) == applied
     assert (fresh, ()) == with_pinned(fresh, fresh)

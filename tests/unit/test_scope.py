@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from ai_cache_extproc.config.rules import CREDENTIAL_HEADERS, Rule
+from ai_cache_extproc.config.rules import Rule
+from ai_cache_extproc.config.scope import CREDENTIAL_HEADERS
 from ai_cache_extproc.keys.scope import scope_of
 from ai_cache_extproc.model import Bypass, Reason, RequestHead
 

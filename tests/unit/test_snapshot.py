@@ -67,6 +67,14 @@ def test_the_first_rule_that_matches_applies() -> None:
     assert rule_name({"routes": ["other"]}, {}, {"routes": ["llm-route"]}) == "r1"
 
 
+def test_a_rule_that_is_named_applies_whatever_matches() -> None:
+    """Only by its whole name; an unknown one is no rule, even where one is for everything."""
+    rules = [{"name": "all"}, {"name": "other", "match": {"routes": ["elsewhere"]}}]
+    snapshot = Snapshot(Config.model_validate({"rules": rules}))
+    found = [snapshot.rule_for(HEAD, named) for named in ("", "all", "other", "othe", "Other")]
+    assert ["all", "all", "other", None, None] == [rule and rule.name for rule in found]
+
+
 def test_without_rules_nothing_applies() -> None:
     """An empty list of rules caches nothing."""
     assert rule_name() is None

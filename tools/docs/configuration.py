@@ -111,7 +111,8 @@ def _type(field: Schema) -> str:
             inner = _type(field["items"])
             return f"list of {inner}s" if inner == "section" else f"list of {inner}"
         case "object":
-            return f"mapping of text to {_type(field['additionalProperties'])}"
+            values = field["additionalProperties"]
+            return "mapping" if isinstance(values, bool) else f"mapping of text to {_type(values)}"
         case "string":
             return "text"
         case other:

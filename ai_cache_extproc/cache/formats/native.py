@@ -5,6 +5,7 @@ A value is only an entry if its version, the key it was stored under and its che
 
 from __future__ import annotations
 
+import re
 from zlib import crc32
 
 from google.protobuf.message import DecodeError
@@ -12,9 +13,10 @@ from google.protobuf.message import DecodeError
 from ai_cache_extproc._generated import entry_pb2 as messages
 from ai_cache_extproc.cache.formats.base import NotOurs
 from ai_cache_extproc.cache.formats.seal import Seal, Sealed
+from ai_cache_extproc.cache.selection import Facts
 from ai_cache_extproc.errors import BackendRejected
 from ai_cache_extproc.keys.parts import joined
-from ai_cache_extproc.model import Captured, Entry, Identity, Mode
+from ai_cache_extproc.model import Captured, Entry, Identity, Mode, Usage
 
 VERSION = 1
 SEALED_VERSION = 2
@@ -25,6 +27,9 @@ _MODES = {
     Mode.TEXT: messages.CAPTURE_MODE_TEXT,
     Mode.ARRAY: messages.CAPTURE_MODE_ARRAY,
 }
+_KEY = re.compile(r"(?P<epoch>\d{1,19}):(?P<scope>[0-9a-f]{16}):(?P<digest>[0-9a-f]{64})", re.ASCII)
+# Field 3 and field 4 of StoredEntry, each with a length (Protocol Buffers, Encoding).
+_HEADER_TAG, _PAYLOAD_TAG = 3 << 3 | 2, 4 << 3 | 2
 _MODES_READ = {number: mode for mode, number in _MODES.items()}
 
 
@@ -66,7 +71,7 @@ class Native:
             raise _rejected("no capture")
         if len({message.mode for message in payload.captures}) != len(captures):
             raise _rejected("two captures of one mode")
-        return Entry(dialect=header.dialect, model=header.model, rule=header.rule, captures=captures)
+        return Entry(header.dialect, header.model, header.rule, captures, tuple(header.tags), header.purges)
 
     def _verify(self, stored: messages.StoredEntry, identity: Identity) -> None:
         if stored.version > SEALED_VERSION:
@@ -85,13 +90,71 @@ class Native:
         return self._seal.open(sealed, _bound(identity, stored.key_id, stored.header))
 
 
+def peek(key: str, prefix: str, head: bytes) -> Facts | None:
+    """The facts of an entry from its key and the first bytes of its value; None for what is none of ours.
+
+    Nothing is checked but the form: they are for an operator's eyes, and for a purge, which does no harm to a cache.
+    Raises BackendRejected if the header does not end within `head`.
+    """
+    named = _KEY.fullmatch(key, len(prefix)) if key.startswith(prefix) else None
+    if named is None:
+        return None
+    try:
+        raw, size_bytes = _fields(head)
+        header = messages.EntryHeader.FromString(raw)
+    except (IndexError, DecodeError) as error:
+        raise _rejected("no header in its first bytes") from error
+    return Facts(
+        key=key,
+        id=named["digest"][:32],
+        scope=named["scope"],
+        epoch=int(named["epoch"]),
+        dialect=header.dialect,
+        model=header.model,
+        rule=header.rule,
+        tags=tuple(header.tags),
+        created_s=header.created_s,
+        expires_s=header.expires_s,
+        purges=header.purges,
+        size_bytes=size_bytes,
+    )
+
+
+def _fields(head: bytes) -> tuple[bytes, int]:
+    """The header of a StoredEntry that is cut off behind it, and the whole length, about. Raises IndexError."""
+    at, header = 0, None
+    while True:
+        tag, at = _varint(head, at)
+        length, at = _varint(head, at)
+        if tag == _HEADER_TAG:
+            header = head[at : at + length]
+            if len(header) < length:
+                raise IndexError
+        elif tag == _PAYLOAD_TAG and header is not None:
+            return header, at + length
+        # What stands before them is `version`, a bare number, and the digest.
+        at += 0 if tag & 7 == 0 else length
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
 def _header(entry: Entry) -> bytes:
     return messages.EntryHeader(
         dialect=entry.dialect,
         model=entry.model,
         rule=entry.rule,
-        created_s=min(captured.created_s for captured in entry.captures),
+        created_s=entry.created_s,
         expires_s=entry.expires_s,
+        tags=entry.tags,
+        purges=entry.purges,
     ).SerializeToString()
 
 
@@ -116,7 +179,23 @@ def _message(captured: Captured) -> messages.EntryCapture:
         created_s=captured.created_s,
         expires_s=captured.expires_s,
         elapsed_s=captured.elapsed_s,
+        usage=_usage_message(captured.usage),
     )
+
+
+def _usage_message(usage: Usage | None) -> messages.EntryUsage | None:
+    if usage is None:
+        return None
+    return messages.EntryUsage(
+        input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cached_tokens=usage.cached_tokens
+    )
+
+
+def _usage(message: messages.EntryCapture) -> Usage | None:
+    if not message.HasField("usage"):
+        return None
+    usage = message.usage
+    return Usage(usage.input_tokens, usage.output_tokens, usage.cached_tokens)
 
 
 def _captured(message: messages.EntryCapture) -> Captured:
@@ -130,6 +209,7 @@ def _captured(message: messages.EntryCapture) -> Captured:
         created_s=message.created_s,
         expires_s=message.expires_s,
         elapsed_s=message.elapsed_s,
+        usage=_usage(message),
     )
 
 

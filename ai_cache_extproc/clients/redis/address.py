@@ -59,9 +59,9 @@ class Login:
     password_file: Path | None = None
 
     def secret(self) -> str | None:
-        """The password. Raises BackendUnavailable for a file that cannot be read."""
+        """The password; an empty one for a user without any. Raises BackendUnavailable for a file that cannot be read."""
         if self.password_file is None:
-            return self.password
+            return "" if self.password is None and self.username else self.password
         try:
             return self.password_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:

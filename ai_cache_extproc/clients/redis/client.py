@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 
 import structlog
@@ -74,18 +74,32 @@ class RedisClient:
                     self._adopt(layout, group, running)
                 await self._until_next_look()
 
-    async def read(self, key: str, *command: Argument) -> Reply:
+    def read(self, key: str, *command: Argument) -> Coroutine[object, object, Reply]:
         """The reply of the key's owner to a small command; what many callers ask in one turn goes out together."""
         name = key.encode()
-        return await self._settled(name, command, self._owner(name, command).reading(str(command[0])))
+        return self._settled(name, command, self._owner(name, command).reading(str(command[0])))
 
-    async def write(self, key: str, *command: Argument) -> Reply:
+    def write(self, key: str, *command: Argument) -> Coroutine[object, object, Reply]:
         """The same for a command that may be large, out of the way of reads."""
         name = key.encode()
-        return await self._settled(name, command, self._owner(name, command).writing(str(command[0])))
+        return self._settled(name, command, self._owner(name, command).writing(str(command[0])))
+
+    async def read_together(self, command: str, *keys: str) -> list[Reply]:
+        """The replies to one command for each of several keys, asked in one turn and so sent together."""
+        names = [key.encode() for key in keys]
+        links = [self._owner(name, (command,)).reading(command) for name in names]
+        asked = [link.ask(command, name) for link, name in zip(links, names, strict=True)]
+        for future in asked:
+            # Where an earlier one fails, nobody awaits it.
+            future.add_done_callback(_taken)
+        return [await self._answered(name, (command, name), each) for name, each in zip(names, asked, strict=True)]
 
     async def compare_and_delete(self, key: str, value: bytes) -> bool:
         """Delete a key if it holds `value`; false if it holds another, or someone touched it meanwhile."""
+        return await self.compare_and_do("delete", key, value, "DEL", key)
+
+    async def compare_and_do(self, operation: str, key: str, value: bytes | None, *command: Argument) -> bool:
+        """A command, if the key holds `value`, None for nothing; false if another, or someone touched it meanwhile."""
         node = self._owner(key.encode(), ("WATCH",))
         link = node.writing("WATCH")
         try:
@@ -94,11 +108,28 @@ class RedisClient:
                 if await link.ask("GET", key) != value:
                     await link.ask("UNWATCH")
                     return False
-                asked = [link.ask("MULTI"), link.ask("DEL", key), link.ask("EXEC")]
-                *_, deleted = await asyncio.gather(*asked)
+                asked = [link.ask("MULTI"), link.ask(*command), link.ask("EXEC")]
+                *_, done = await asyncio.gather(*asked)
         except ReplyError as error:
-            raise self._refusal(error, "delete", node.server) from error
-        return bool(deleted)
+            raise self._refusal(error, operation, node.server) from error
+        return bool(done)
+
+    def servers(self) -> list[str]:
+        """The names of all servers, in an order that stays while they do. Raises BackendUnavailable."""
+        if not self._layout.is_whole:
+            raise BackendUnavailable(BACKEND, "servers", "not every key has a server")
+        return sorted(map(str, self._layout.servers))
+
+    async def of_server(self, name: str, *command: Argument) -> Reply:
+        """The reply of one server to a command that nobody waits for urgently."""
+        operation = str(command[0])
+        node = next((self._nodes[server] for server in self._layout.servers if str(server) == name), None)
+        if node is None:
+            raise BackendUnavailable(BACKEND, operation, f"{name} is no server of ours any more")
+        try:
+            return await node.writing(operation).ask(*command)
+        except ReplyError as error:
+            raise backend_error(error, operation, node.server) from error
 
     async def of_every_server(self, *command: Argument) -> list[Reply]:
         """One reply from each server, in no order."""
@@ -127,6 +158,12 @@ class RedisClient:
     async def _settled(self, key: bytes, command: tuple[Argument, ...], link: Link) -> Reply:
         try:
             return await link.ask(*command)
+        except ReplyError as error:
+            return await self._followed(key, command, error)
+
+    async def _answered(self, key: bytes, command: tuple[Argument, ...], asked: asyncio.Future[Reply]) -> Reply:
+        try:
+            return await asked
         except ReplyError as error:
             return await self._followed(key, command, error)
 
