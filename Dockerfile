@@ -3,10 +3,12 @@
 
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
+# `--build-arg LOCK=embedded` adds semantic search with the models in the process, 200 MB more.
+ARG LOCK=runtime
 # The dependencies first, exactly as locked: they change less often than the code.
-COPY requirements/runtime.txt requirements/build.txt requirements/
+COPY requirements/${LOCK}.txt requirements/build.txt requirements/
 RUN python -m venv /opt/aicache \
-    && /opt/aicache/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements/runtime.txt \
+    && /opt/aicache/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements/${LOCK}.txt \
     && pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY ai_cache_extproc ai_cache_extproc
@@ -15,6 +17,9 @@ RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir dist . \
     && /opt/aicache/bin/python -m compileall -q /opt/aicache/lib
 
 FROM python:3.11-slim-bookworm
+LABEL org.opencontainers.image.title="ai-cache-extproc" \
+    org.opencontainers.image.description="An LLM response cache that stands beside Envoy as an ext_proc sidecar." \
+    org.opencontainers.image.licenses="Apache-2.0"
 RUN groupadd --gid 10001 aicache \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin aicache \
     && install -d -o 10001 -g 10001 -m 0700 /var/lib/aicache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,27 +18,34 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from ai_cache_extproc import __version__
 from ai_cache_extproc.admin.access import Access
 from ai_cache_extproc.admin.entries import Entries
+from ai_cache_extproc.admin.feedback import FeedbackPages
 from ai_cache_extproc.admin.health import OK, Health
 from ai_cache_extproc.admin.http import Admin
 from ai_cache_extproc.admin.pages import Pages
+from ai_cache_extproc.admin.shadows import ShadowPages
+from ai_cache_extproc.admin.transfers import Transfers
 from ai_cache_extproc.cache.collection import CaptureBudget
 from ai_cache_extproc.cache.keysource import KeySource
-from ai_cache_extproc.cache.parts import Cache, put_together
-from ai_cache_extproc.cache.writeback import WriteBack
+from ai_cache_extproc.cache.parts import Cache, Meaning, put_together
+from ai_cache_extproc.cache.semantic import check_thresholds
 from ai_cache_extproc.config.load import Loaded
 from ai_cache_extproc.config.reload import Reloader
 from ai_cache_extproc.config.rules import widenings
 from ai_cache_extproc.config.snapshot import SnapshotSource
 from ai_cache_extproc.dialects import Dialects
+from ai_cache_extproc.embedders import open_embedder
 from ai_cache_extproc.errors import BackendError
 from ai_cache_extproc.extproc.exchange import Exchange
 from ai_cache_extproc.extproc.server import Server
 from ai_cache_extproc.extproc.services import Services
+from ai_cache_extproc.indexes import open_index
 from ai_cache_extproc.stores import open_store
 from ai_cache_extproc.stores.base import KeyKeeper, Store, Tended
 from ai_cache_extproc.stores.unavailable import UnavailableStore
+from ai_cache_extproc.telemetry.genai import is_opted_in
 from ai_cache_extproc.telemetry.metrics import Metrics
 from ai_cache_extproc.telemetry.traces import Spans, open_spans
+from ai_cache_extproc.verifiers import open_verifier
 
 log = structlog.get_logger()
 
@@ -112,7 +120,8 @@ class Sidecar:
                 key=lambda: keys.problem or OK,
                 needs_store=lambda: self._config.ready_needs_store,
             )
-            cache = self._cache(store, keys)
+            meaning = await self._open_meaning(stack, store)
+            cache = self._cache(store, keys, meaning)
             admin = self._bind_admin(stack, health, cache)
             server = self._server(cache, await self._open_spans(stack))
             stack.push_async_callback(server.stop, 0)
@@ -126,7 +135,7 @@ class Sidecar:
                 self.ready.set()
                 self._on_ready()
                 await self._stop.wait()
-                await self._shut_down(group, health, server, cache.writeback)
+                await self._shut_down(group, health, server, cache)
 
     # The parts, from the store upwards.
 
@@ -159,6 +168,7 @@ class Sidecar:
             timeout_s=tracing.timeout_ms / 1000,
             interval_s=tracing.interval_ms / 1000,
             queue_max=tracing.queue_max,
+            gen_ai=is_opted_in(os.environ) if tracing.gen_ai is None else tracing.gen_ai,
         )
         return await stack.enter_async_context(opening)
 
@@ -178,17 +188,46 @@ class Sidecar:
             monotonic=self._monotonic,
             store_name=self._config.store.type,
             entries=Entries(cache.inventory, cache.purges, access=access, clock=self._clock),
+            transfers=Transfers(cache.transfer, access=access),
+            feedback=FeedbackPages(cache.feedback),
+            shadows=ShadowPages(cache.shadow, config=lambda: self._source.current.config),
             access=access,
+            # A worker's address is asked by its supervisor alone, which keeps the history of all.
+            clock=self._clock if self._config.workers == 1 else None,
+            embedder_threshold=cache.semantic.embedder.default_threshold if cache.semantic is not None else None,
         )
-        admin = Admin(self._config.admin, pages.app())
+        admin = Admin(self._config.admin, pages.app(), tasks=pages.tasks)
         admin.bind()
         stack.callback(admin.release)
         self.admin = admin.address
         return admin
 
-    def _cache(self, store: Store, keys: KeySource) -> Cache:
+    async def _open_meaning(self, stack: AsyncExitStack, store: Store) -> Meaning | None:
+        """What questions are matched by their meaning with, if the document says so."""
+        config = self._config
+        if config.embedder is None:
+            return None
+        watch, told = self._metrics.breaker, self._metrics.meaning.embeddings.told
+        opening = open_embedder(config.embedder, breaker_watch=watch, told=told, clock=self._monotonic)
+        embedder = await stack.enter_async_context(opening)
+        check_thresholds(embedder, {rule.name: rule.semantic for rule in config.rules if rule.is_semantic})
+        index = await stack.enter_async_context(
+            open_index(config.index, identity=embedder.identity, store=store, clock=self._clock, breaker_watch=watch)
+        )
+        if config.verifier is None:
+            return Meaning(embedder, index)
+        verifier = await stack.enter_async_context(open_verifier(config.verifier, breaker_watch=watch))
+        return Meaning(embedder, index, verifier)
+
+    def _cache(self, store: Store, keys: KeySource, meaning: Meaning | None) -> Cache:
         return put_together(
-            self._config, store, keys, metrics=self._metrics, clock=self._clock, monotonic=self._monotonic
+            self._config,
+            store,
+            keys,
+            metrics=self._metrics,
+            clock=self._clock,
+            monotonic=self._monotonic,
+            meaning=meaning,
         )
 
     def _server(self, cache: Cache, spans: Spans | None) -> Server:
@@ -203,6 +242,8 @@ class Sidecar:
         )
         for tariff in source.current.tariffs.every:
             self._metrics.savings.expect(tariff.label, tariff.currency)
+        if (semantic := cache.semantic) is not None:
+            self._metrics.meaning.thresholds.watch(lambda: semantic.thresholds(source.current.config.rules))
         return Server(
             listen=self._config.listen,
             new_exchange=lambda named: Exchange(source.current, services, named),
@@ -224,6 +265,7 @@ class Sidecar:
             running += [group.create_task(store.tend()), group.create_task(keys.run())]
         if admin is not None:
             group.create_task(admin.run())
+            running += [group.create_task(task) for task in admin.tasks()]
         if self._reload is not None and self._loaded.path is not None:
             self._reloader = Reloader(
                 self._loaded.path,
@@ -242,9 +284,9 @@ class Sidecar:
             if admin is not None:
                 admin.close()
 
-    async def _shut_down(self, group: asyncio.TaskGroup, health: Health, server: Server, writeback: WriteBack) -> None:
+    async def _shut_down(self, group: asyncio.TaskGroup, health: Health, server: Server, cache: Cache) -> None:
         """Drain, unless there is a hurry."""
-        draining = group.create_task(self._drain(health, server, writeback))
+        draining = group.create_task(self._drain(health, server, cache))
         hurrying = group.create_task(self._hurry.wait())
         await asyncio.wait((draining, hurrying), return_when=asyncio.FIRST_COMPLETED)
         if not draining.done():
@@ -253,7 +295,7 @@ class Sidecar:
             await server.stop(0)
         hurrying.cancel()
 
-    async def _drain(self, health: Health, server: Server, writeback: WriteBack) -> None:
+    async def _drain(self, health: Health, server: Server, cache: Cache) -> None:
         """Not ready; then no new streams; then the open ones; then the writes. Backends close after it."""
         drain = self._source.current.config.drain
         log.info("draining", streams=self._metrics.open_streams)
@@ -261,7 +303,7 @@ class Sidecar:
         await server.set_serving(False)
         await asyncio.sleep(drain.notice_ms / 1000)
         await server.stop(drain.streams_s)
-        stored = await writeback.drain(drain.writes_s)
+        stored = await cache.drain(drain.writes_s)
         log.info("drained", writes="stored" if stored else "given up")
 
     def _tell(self, store: Store) -> None:

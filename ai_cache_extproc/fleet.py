@@ -141,7 +141,7 @@ class Fleet:
     def _bind_admin(self, stack: AsyncExitStack, pages: FleetPages) -> Admin | None:
         if self._config.admin is None:
             return None
-        admin = Admin(self._config.admin, pages.app())
+        admin = Admin(self._config.admin, pages.app(), tasks=pages.tasks)
         admin.bind()
         stack.callback(admin.release)
         self.admin = admin.address
@@ -153,8 +153,10 @@ class Fleet:
     async def _background(self, group: asyncio.TaskGroup, admin: Admin | None) -> AsyncIterator[None]:
         """What runs beside the workers; on leaving, told to end."""
         watching = asyncio.Event()
+        sampling: list[asyncio.Task[None]] = []
         if admin is not None:
             group.create_task(admin.run())
+            sampling = [group.create_task(task) for task in admin.tasks()]
         if self._reload is not None and self._loaded.path is not None:
             self._reloader = Reloader(
                 self._loaded.path,
@@ -167,6 +169,8 @@ class Fleet:
         try:
             yield
         finally:
+            for task in sampling:
+                task.cancel()
             watching.set()
             if admin is not None:
                 admin.close()

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from types import MappingProxyType
 
+from ai_cache_extproc.meaning import Asked, Judged
+
 
 class Reason(StrEnum):
     """Why the cache was not used, or why an answer was not kept. A closed set: also a metric label."""
@@ -223,10 +225,36 @@ class Captured:
 
 
 @dataclass(frozen=True, slots=True)
+class Alias:
+    """Stored in the place of an entry: another question's entry answers this one too. Its facts are that entry's.
+
+    key, digest: of that entry's identity. guards: the version of all that let it pass, settings included.
+    """
+
+    key: str
+    digest: bytes
+    similarity: float
+    guards: int
+    dialect: str
+    model: str
+    rule: str
+    created_s: float
+    expires_s: float
+    tags: tuple[str, ...] = ()
+    purges: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """What it weighs in a cache that is bounded in bytes."""
+        return 512
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A stored answer with its facts: at most one capture per mode, never none.
 
-    purges: how many were known to the lookup that missed.
+    purges: how many were known to the lookup that missed. asked: where it may be found by its meaning too.
+    alias: never stored, how another question led here.
     """
 
     dialect: str
@@ -235,6 +263,8 @@ class Entry:
     captures: tuple[Captured, ...]
     tags: tuple[str, ...] = ()
     purges: int = 0
+    asked: Asked | None = None
+    alias: Alias | None = None
 
     @property
     def created_s(self) -> float:
@@ -281,6 +311,7 @@ class Hit:
     ttl_s: int | None
     due: bool = False
     similarity: float | None = None
+    judged: Judged | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +337,7 @@ class Miss:
     known: Entry | None = None
     stale: bool = False
     reason: Reason | None = None
+    judged: Judged | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,15 @@ def start_sidecar(
     *,
     near: bool = True,
     redis_port: int | None = None,
+    semantic: bool = False,
+    admin_port: int | None = None,
     run: tuple[str, ...] = ("-m", "ai_cache_extproc"),
 ) -> Sidecar:
     """Start a sidecar on an empty SQLite file, or on a Redis; near=False reads every hit from there.
 
-    run: how the interpreter is told to run the program, for a profiler to stand in front of it.
+    semantic: match by meaning too, with the embedded default. run: how the interpreter is told to run the program, for a profiler to stand in front of it.
     """
-    port, admin_port = free_port(), free_port()
+    port, admin_port = free_port(), admin_port or free_port()
     store: dict[str, object] = {"type": "sqlite", "path": str(processes.folder / f"{name}.db")}
     if redis_port is not None:
         store = {"type": "redis", "url": f"redis://127.0.0.1:{redis_port}"}
@@ -40,6 +42,8 @@ def start_sidecar(
         "store": store,
         "key_prefix": f"{name}:",
     }
+    if semantic:
+        document |= {"embedder": {"type": "embedded"}, "rules": [{"layers": ["exact", "semantic"]}]}
     if not near:
         document["near"] = {"bytes_max": 0}
     # A folder of its own: the sidecar watches it, and its log would wake the watcher at every line.

@@ -11,6 +11,8 @@ from tests.support.acl import shipped_acl
 from tests.support.redis_fleet import ClusterFleet
 from tests.support.redis_server import RedisServer
 
+ALONE_IN = ("docs", "e2e", "faults")
+
 
 def _skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     if isinstance(report.longrepr, tuple):
@@ -38,6 +40,19 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _forbid_skip(report)
     return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: a third of the tests' time is waiting."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a test that `make test` would never run: those that run alone it looks for in three folders."""
+    for item in items:
+        if item.get_closest_marker("alone") and item.path.parent.name not in ALONE_IN:
+            raise pytest.UsageError(f"{item.nodeid} is marked `alone`, which `make test` looks for in {ALONE_IN} only")
 
 
 @pytest.fixture(scope="session")

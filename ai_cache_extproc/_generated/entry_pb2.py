@@ -24,23 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'ai_cache_extproc/_generated/entry.proto\x12\x10\x61icache.entry.v1\"\x84\x01\n\x0bStoredEntry\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\nkey_digest\x18\x02 \x01(\x0c\x12\x0e\n\x06header\x18\x03 \x01(\x0c\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\x10\n\x08\x63hecksum\x18\x05 \x01(\x07\x12\x0e\n\x06key_id\x18\x06 \x01(\t\x12\r\n\x05nonce\x18\x07 \x01(\x0c\"\x7f\n\x0b\x45ntryHeader\x12\x0f\n\x07\x64ialect\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\x11\n\tcreated_s\x18\x04 \x01(\x01\x12\x11\n\texpires_s\x18\x05 \x01(\x01\x12\x0c\n\x04tags\x18\x06 \x03(\t\x12\x0e\n\x06purges\x18\x07 \x01(\x04\"@\n\x0c\x45ntryPayload\x12\x30\n\x08\x63\x61ptures\x18\x01 \x03(\x0b\x32\x1e.aicache.entry.v1.EntryCapture\"\xc5\x01\n\x0c\x45ntryCapture\x12+\n\x04mode\x18\x01 \x01(\x0e\x32\x1d.aicache.entry.v1.CaptureMode\x12\x14\n\x0c\x63ontent_type\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\x11\n\tcreated_s\x18\x04 \x01(\x01\x12\x11\n\texpires_s\x18\x05 \x01(\x01\x12\x11\n\telapsed_s\x18\x06 \x01(\x01\x12+\n\x05usage\x18\x07 \x01(\x0b\x32\x1c.aicache.entry.v1.EntryUsage\"P\n\nEntryUsage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x04\x12\x15\n\routput_tokens\x18\x02 \x01(\x04\x12\x15\n\rcached_tokens\x18\x03 \x01(\x04*\x8a\x01\n\x0b\x43\x61ptureMode\x12\x1c\n\x18\x43\x41PTURE_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41PTURE_MODE_JSON\x10\x01\x12\x17\n\x13\x43\x41PTURE_MODE_STREAM\x10\x02\x12\x15\n\x11\x43\x41PTURE_MODE_TEXT\x10\x03\x12\x16\n\x12\x43\x41PTURE_MODE_ARRAY\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'ai_cache_extproc/_generated/entry.proto\x12\x10\x61icache.entry.v1\"\x84\x01\n\x0bStoredEntry\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\nkey_digest\x18\x02 \x01(\x0c\x12\x0e\n\x06header\x18\x03 \x01(\x0c\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\x10\n\x08\x63hecksum\x18\x05 \x01(\x07\x12\x0e\n\x06key_id\x18\x06 \x01(\t\x12\r\n\x05nonce\x18\x07 \x01(\x0c\"\x7f\n\x0b\x45ntryHeader\x12\x0f\n\x07\x64ialect\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\x11\n\tcreated_s\x18\x04 \x01(\x01\x12\x11\n\texpires_s\x18\x05 \x01(\x01\x12\x0c\n\x04tags\x18\x06 \x03(\t\x12\x0e\n\x06purges\x18\x07 \x01(\x04\"\x9a\x01\n\x0c\x45ntryPayload\x12\x30\n\x08\x63\x61ptures\x18\x01 \x03(\x0b\x32\x1e.aicache.entry.v1.EntryCapture\x12+\n\x05\x61sked\x18\x02 \x01(\x0b\x32\x1c.aicache.entry.v1.EntryAsked\x12+\n\x05\x61lias\x18\x03 \x01(\x0b\x32\x1c.aicache.entry.v1.EntryAlias\"-\n\nEntryAsked\x12\x11\n\tpartition\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"M\n\nEntryAlias\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x12\n\nsimilarity\x18\x03 \x01(\x01\x12\x0e\n\x06guards\x18\x04 \x01(\r\"\xc5\x01\n\x0c\x45ntryCapture\x12+\n\x04mode\x18\x01 \x01(\x0e\x32\x1d.aicache.entry.v1.CaptureMode\x12\x14\n\x0c\x63ontent_type\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\x11\n\tcreated_s\x18\x04 \x01(\x01\x12\x11\n\texpires_s\x18\x05 \x01(\x01\x12\x11\n\telapsed_s\x18\x06 \x01(\x01\x12+\n\x05usage\x18\x07 \x01(\x0b\x32\x1c.aicache.entry.v1.EntryUsage\"P\n\nEntryUsage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x04\x12\x15\n\routput_tokens\x18\x02 \x01(\x04\x12\x15\n\rcached_tokens\x18\x03 \x01(\x04*\x8a\x01\n\x0b\x43\x61ptureMode\x12\x1c\n\x18\x43\x41PTURE_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41PTURE_MODE_JSON\x10\x01\x12\x17\n\x13\x43\x41PTURE_MODE_STREAM\x10\x02\x12\x15\n\x11\x43\x41PTURE_MODE_TEXT\x10\x03\x12\x16\n\x12\x43\x41PTURE_MODE_ARRAY\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ai_cache_extproc._generated.entry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CAPTUREMODE']._serialized_start=674
-  _globals['_CAPTUREMODE']._serialized_end=812
+  _globals['_CAPTUREMODE']._serialized_start=891
+  _globals['_CAPTUREMODE']._serialized_end=1029
   _globals['_STOREDENTRY']._serialized_start=62
   _globals['_STOREDENTRY']._serialized_end=194
   _globals['_ENTRYHEADER']._serialized_start=196
   _globals['_ENTRYHEADER']._serialized_end=323
-  _globals['_ENTRYPAYLOAD']._serialized_start=325
-  _globals['_ENTRYPAYLOAD']._serialized_end=389
-  _globals['_ENTRYCAPTURE']._serialized_start=392
-  _globals['_ENTRYCAPTURE']._serialized_end=589
-  _globals['_ENTRYUSAGE']._serialized_start=591
-  _globals['_ENTRYUSAGE']._serialized_end=671
+  _globals['_ENTRYPAYLOAD']._serialized_start=326
+  _globals['_ENTRYPAYLOAD']._serialized_end=480
+  _globals['_ENTRYASKED']._serialized_start=482
+  _globals['_ENTRYASKED']._serialized_end=527
+  _globals['_ENTRYALIAS']._serialized_start=529
+  _globals['_ENTRYALIAS']._serialized_end=606
+  _globals['_ENTRYCAPTURE']._serialized_start=609
+  _globals['_ENTRYCAPTURE']._serialized_end=806
+  _globals['_ENTRYUSAGE']._serialized_start=808
+  _globals['_ENTRYUSAGE']._serialized_end=888
 # @@protoc_insertion_point(module_scope)

@@ -140,22 +140,91 @@ class EntryPayload(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CAPTURES_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def captures(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryCapture]:
-        """At most one capture per mode, never none."""
+        """At most one capture per mode; none in an alias, and there only."""
+
+    @_builtins.property
+    def asked(self) -> Global___EntryAsked:
+        """Absent where the question is found by itself alone, and not by its meaning."""
+
+    @_builtins.property
+    def alias(self) -> Global___EntryAlias:
+        """In the place of an answer: another entry answers this question too. Readers that do not know it find no capture,
+        which is a miss.
+        """
 
     def __init__(
         self,
         *,
         captures: _abc.Iterable[Global___EntryCapture] | None = ...,
+        asked: Global___EntryAsked | None = ...,
+        alias: Global___EntryAlias | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "asked", b"asked"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["captures", b"captures"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "asked", b"asked", "captures", b"captures"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EntryPayload: _TypeAlias = EntryPayload  # noqa: Y015
+
+@_typing.final
+class EntryAsked(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    partition: _builtins.str
+    """32 hex digits, equal for questions that differ in nothing but `text`."""
+    text: _builtins.str
+    """What was embedded."""
+    def __init__(
+        self,
+        *,
+        partition: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EntryAsked: _TypeAlias = EntryAsked  # noqa: Y015
+
+@_typing.final
+class EntryAlias(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    GUARDS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The whole key and the digest of the entry that answers."""
+    digest: _builtins.bytes
+    similarity: _builtins.float
+    """Cosine of the two questions."""
+    guards: _builtins.int
+    """The version of the guards that let the pair pass."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        digest: _builtins.bytes = ...,
+        similarity: _builtins.float = ...,
+        guards: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "guards", b"guards", "key", b"key", "similarity", b"similarity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EntryAlias: _TypeAlias = EntryAlias  # noqa: Y015
 
 @_typing.final
 class EntryCapture(_message.Message):

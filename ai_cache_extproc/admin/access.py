@@ -10,6 +10,7 @@ import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from types import MappingProxyType
 
 import orjson
 from starlette.applications import Starlette
@@ -23,6 +24,8 @@ from ai_cache_extproc.config.model import Config
 
 Page = Callable[[Request], Awaitable[Response]]
 _SCHEME = "bearer "
+# What a browser is shown of entries stays out of its cache, and is never taken for a page.
+_UNKEPT = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _NO_TOKEN = "this needs a token, and none is configured: set admin_access.token_file, or listen on unix:PATH"  # noqa: S105
 _WRONG_TOKEN = "this needs the token of admin_access, as `Authorization: Bearer TOKEN`"  # noqa: S105
 
@@ -75,9 +78,14 @@ def _is_own(host: str) -> bool:
 
 
 def application(
-    pages: Mapping[str, Page], *, access: Access, guarded: Mapping[str, Page], acting: Mapping[str, Page]
+    pages: Mapping[str, Page],
+    *,
+    access: Access,
+    guarded: Mapping[str, Page],
+    acting: Mapping[str, Page],
+    removing: Mapping[str, Page] = MappingProxyType({}),
 ) -> Starlette:
-    """Pages by their paths, for GET and HEAD, and those that act, for POST; every error is JSON too.
+    """Pages by their paths, for GET and HEAD, and those that act, for POST or DELETE; every error is JSON too.
 
     guarded: for the token's holder; so is all that acts.
     """
@@ -100,13 +108,14 @@ def application(
         *(Route(path, named(page), methods=["GET"]) for path, page in pages.items()),
         *(Route(path, kept(page), methods=["GET"]) for path, page in guarded.items()),
         *(Route(path, kept(page), methods=["POST"]) for path, page in acting.items()),
+        *(Route(path, kept(page), methods=["DELETE"]) for path, page in removing.items()),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: _refusal})
 
 
 def json_answer(document: object, *, status: int = 200) -> Response:
     """A document as an answer."""
-    return Response(orjson.dumps(document) + b"\n", status_code=status, media_type="application/json")
+    return Response(orjson.dumps(document) + b"\n", status_code=status, headers=_UNKEPT, media_type="application/json")
 
 
 async def _refusal(_request: Request, error: Exception) -> Response:

@@ -12,24 +12,25 @@ from contextlib import contextmanager
 
 import orjson
 import structlog
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ai_cache_extproc.admin.access import Access, json_answer
 from ai_cache_extproc.admin.filters import Filters, filters_from, query_values
-from ai_cache_extproc.cache.inventory import BadWalk, Found, Inventory
+from ai_cache_extproc.cache.inventory import WALK_KEYS_MAX, BadWalk, Found, Inventory
 from ai_cache_extproc.cache.purges import Purges
 from ai_cache_extproc.cache.selection import Facts, Selection
 from ai_cache_extproc.errors import BackendError
-from ai_cache_extproc.model import Captured
+from ai_cache_extproc.model import Alias, Captured, Entry
 
 BODY_BYTES_MAX = 64 * 1024
 LISTED_MAX = 1000
 LISTED = 100
 SHOWN = 20
 """Of those that a purge means, so many are shown."""
-_OWN = ("cursor", "limit")
+_OWN = ("cursor", "limit", "keys")
 
 log = structlog.get_logger()
 
@@ -48,9 +49,12 @@ class Entries:
         """Entries that the filters mean, a page of them."""
         query = request.query_params
         filters = filters_from(query_values(query, besides=_OWN), self._clock())
-        limit = _limit(query.get("limit", str(LISTED)))
-        with _answered():
-            found = await self._inventory.find(filters.selection, cursor=query.get("cursor", ""), entries_max=limit)
+        limit = _count("limit", query.get("limit", str(LISTED)), LISTED_MAX)
+        keys = _count("keys", query.get("keys", str(WALK_KEYS_MAX)), WALK_KEYS_MAX)
+        with answered():
+            found = await self._inventory.find(
+                filters.selection, cursor=query.get("cursor", ""), entries_max=limit, keys_max=keys
+            )
         return json_answer(_page(found))
 
     async def one(self, request: Request) -> Response:
@@ -60,20 +64,25 @@ class Entries:
         wants_content = query.get("content", "false") == "true"
         if wants_content:
             self._access.check_token(request)
-        with _answered():
-            found = await self._inventory.find(filters.selection, cursor=query.get("cursor", ""), entries_max=1)
+        with answered():
+            found = await self._found(filters.selection, query)
             entry = await self._inventory.entry(found.entries[0]) if found.entries else None
         if entry is None:
             reason = "no entry of this id" if found.cursor is None else "not found yet; go on with the cursor"
             return json_answer({"error": reason, "cursor": found.cursor}, status=404)
         if wants_content:
             log.info("admin_content", **who(request), key=found.entries[0].id)
-        captures = [_capture(captured, whole=wants_content) for captured in entry.captures]
-        return json_answer(_facts(found.entries[0]) | {"captures": captures})
+        return json_answer(_facts(found.entries[0]) | _content(entry, whole=wants_content))
+
+    async def _found(self, selection: Selection, query: QueryParams) -> Found:
+        """The entry of an id; at once where its whole `key` is known, else by a walk."""
+        if key := query.get("key", ""):
+            return await self._inventory.at(key, selection)
+        return await self._inventory.find(selection, cursor=query.get("cursor", ""), entries_max=1)
 
     async def purge(self, request: Request) -> Response:
         """Remove what the filters mean; without `dry_run: false` only say what that is."""
-        asked = await _body(request, ("filter", "dry_run", "cursor"))
+        asked = await body_of(request, ("filter", "dry_run", "cursor"))
         given, dry_run, cursor = asked.get("filter", {}), asked.get("dry_run", True), asked.get("cursor") or ""
         if not isinstance(given, dict) or not isinstance(dry_run, bool) or not isinstance(cursor, str):
             raise HTTPException(400, "'filter' must be an object, 'dry_run' true or false, 'cursor' a text")
@@ -85,7 +94,7 @@ class Entries:
 
     async def _purge(self, request: Request, filters: Filters, cursor: str, *, dry_run: bool) -> Found:
         act = self._inventory.rehearse if dry_run else self._inventory.purge
-        with _answered():
+        with answered():
             found = await act(filters.selection, cursor=cursor, entries_max=SHOWN)
         log.info(
             "admin_purge",
@@ -101,8 +110,8 @@ class Entries:
 
     async def flush(self, request: Request) -> Response:
         """Begin another epoch: every entry of our own layout is out of reach at once."""
-        await _body(request, ())
-        with _answered():
+        await body_of(request, ())
+        with answered():
             marks = await self._inventory.flush()
         log.info("admin_flush", **who(request), epoch=marks.epoch)
         return json_answer({"epoch": marks.epoch, "purge": marks.number})
@@ -112,6 +121,15 @@ class Entries:
         is_known = await self._purges.look()
         marks = self._purges.marks
         return json_answer({"epoch": marks.epoch, "purge": marks.number, "known": is_known})
+
+
+def _content(entry: Entry | Alias, *, whole: bool) -> dict[str, object]:
+    if isinstance(entry, Alias):
+        answers = {"id": entry.digest.hex()[:32], "similarity": entry.similarity}
+        return {"captures": [], "answered_by": answers}
+    captures = [_capture(captured, whole=whole) for captured in entry.captures]
+    asked = {"asked": entry.asked.text} if whole and entry.asked is not None else {}
+    return {"captures": captures, **asked}
 
 
 def _page(found: Found) -> dict[str, object]:
@@ -152,10 +170,10 @@ def _capture(captured: Captured, *, whole: bool) -> dict[str, object]:
     return facts | {"content": captured.body.decode("utf-8", "replace")} if whole else facts
 
 
-def _limit(text: str) -> int:
-    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= LISTED_MAX:
+def _count(name: str, text: str, most: int) -> int:
+    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most:
         return int(text)
-    raise HTTPException(400, f"'limit' must be from 1 to {LISTED_MAX}")
+    raise HTTPException(400, f"{name!r} must be from 1 to {most}")
 
 
 def who(request: Request) -> dict[str, object]:
@@ -163,13 +181,19 @@ def who(request: Request) -> dict[str, object]:
     return {"caller": request.state.caller, "client": request.client.host if request.client else None}
 
 
-async def _body(request: Request, names: tuple[str, ...]) -> Mapping[str, object]:
-    """The JSON object that was sent, of no other members than these; an empty body is an empty one."""
-    content = b""
+async def content_of(request: Request, bytes_max: int) -> bytes:
+    """What was sent."""
+    content = bytearray()
     async for chunk in request.stream():
         content += chunk
-        if len(content) > BODY_BYTES_MAX:
-            raise HTTPException(413, f"more than {BODY_BYTES_MAX} bytes")
+        if len(content) > bytes_max:
+            raise HTTPException(413, f"more than {bytes_max} bytes")
+    return bytes(content)
+
+
+async def body_of(request: Request, names: tuple[str, ...], *, bytes_max: int = BODY_BYTES_MAX) -> Mapping[str, object]:
+    """The JSON object that was sent, of no other members than these; an empty body is an empty one."""
+    content = await content_of(request, bytes_max)
     try:
         document = orjson.loads(content) if content else {}
     except orjson.JSONDecodeError:
@@ -183,7 +207,8 @@ async def _body(request: Request, names: tuple[str, ...]) -> Mapping[str, object
 
 
 @contextmanager
-def _answered() -> Iterator[None]:
+def answered() -> Iterator[None]:
+    """What the store, or the one who asks, does wrong becomes a refusal."""
     try:
         yield
     except BadWalk as error:

@@ -6,7 +6,8 @@ A worker that does not answer is left out and named; it never holds up the other
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -19,10 +20,16 @@ from ai_cache_extproc import __version__
 from ai_cache_extproc.admin.access import Access, application, json_answer
 from ai_cache_extproc.admin.asking import Answer, Asking
 from ai_cache_extproc.admin.fleet_entries import FleetEntries
+from ai_cache_extproc.admin.fleet_feedback import FleetFeedback
+from ai_cache_extproc.admin.fleet_transfers import FleetTransfers
 from ai_cache_extproc.admin.health import OK
+from ai_cache_extproc.admin.history import Figures, condensed
 from ai_cache_extproc.admin.merging import merged_components, merged_stats
+from ai_cache_extproc.admin.overview import Overview, thresholds_of
+from ai_cache_extproc.admin.shell import Shell
 from ai_cache_extproc.config.load import redacted
 from ai_cache_extproc.config.model import Config
+from ai_cache_extproc.config.thresholds import threshold_for
 from ai_cache_extproc.telemetry import metrics as names
 from ai_cache_extproc.telemetry.fleet import FleetMetrics
 from ai_cache_extproc.telemetry.merge import Ledger, by_label, of, read, render
@@ -47,7 +54,9 @@ class FleetPages:
         monotonic: Callable[[], float],
         shared_store: bool,
         access: Access = Access(),  # noqa: B008  # frozen
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """clock: seconds since the epoch."""
         self._asking = asking
         self._ledger = ledger
         self._metrics = metrics
@@ -56,17 +65,25 @@ class FleetPages:
         self._shared_store = shared_store
         self._access = access
         self._entries = FleetEntries(asking, shared_store=shared_store)
+        self._transfers = FleetTransfers(asking, shared_store=shared_store)
+        self._feedback = FleetFeedback(asking, shared_store=shared_store)
+        self._overview = Overview(self._figures, clock=clock, thresholds=self._thresholds)
         self._started_s = monotonic()
         self._serving = False
         self._registry = CollectorRegistry()
         self._registry.register(metrics)
         ProcessCollector(registry=self._registry)
 
+    def tasks(self) -> Sequence[Coroutine[None, None, None]]:
+        """What is to run while the pages are served."""
+        return (self._overview.keep(),)
+
     def app(self) -> Starlette:
         """All pages."""
         entries = self._entries
         return application(
             {
+                **Shell().pages(),
                 "/metrics": self.metrics,
                 "/livez": self.livez,
                 "/readyz": self.readyz,
@@ -76,11 +93,20 @@ class FleetPages:
             access=self._access,
             guarded={
                 "/config": self.config,
+                "/overview": self._overview.answer,
                 "/entries": entries.list,
                 "/entries/{id}": entries.one,
                 "/purges": entries.purges,
+                **self._transfers.looking(),
+                **self._feedback.looking(),
             },
-            acting={"/purge": entries.purge, "/flush": entries.flush},
+            acting={
+                "/purge": entries.purge,
+                "/flush": entries.flush,
+                **self._transfers.acting(),
+                **self._feedback.acting(),
+            },
+            removing=self._feedback.removing(),
         )
 
     def serving(self, *, wanted: bool) -> None:
@@ -136,6 +162,14 @@ class FleetPages:
         )
         uptime_s = round(self._monotonic() - self._started_s, 3)
         return json_answer(figures | {"uptime_s": uptime_s, "workers": len(self._asking.seats)})
+
+    async def _figures(self) -> Figures:
+        return condensed(self._ledger.total(await self._counted(), {}))
+
+    def _thresholds(self) -> dict[str, float]:
+        """As far as the document says: which model `auto` comes to, only a worker knows."""
+        config = self._config()
+        return thresholds_of(config, threshold_for(getattr(config.embedder, "model", "")).value)
 
     def _without_workers(self) -> dict[str, Any]:
         """The figures while nobody answers."""

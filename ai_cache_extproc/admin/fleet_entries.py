@@ -19,10 +19,10 @@ from starlette.responses import Response
 
 from ai_cache_extproc.admin.access import json_answer
 from ai_cache_extproc.admin.asking import Answer, Asking, Call
-from ai_cache_extproc.admin.entries import BODY_BYTES_MAX, who
+from ai_cache_extproc.admin.entries import BODY_BYTES_MAX, content_of, who
 from ai_cache_extproc.admin.merging import joined
 
-_STATUSES = frozenset({200, 400, 401, 403, 404, 413, 503})
+STATUSES = frozenset({200, 400, 401, 403, 404, 409, 413, 503})
 _WALK_SPARE_S = 5.0
 _JOINED = ("matched", "scanned", "removed")
 
@@ -38,25 +38,25 @@ class FleetEntries:
 
     async def list(self, request: Request) -> Response:
         """A page of entries; of each worker, where stores are apart."""
-        return await self._answer(_call(request))
+        return await self._answer(call_of(request))
 
     async def one(self, request: Request) -> Response:
         """The entry of an id."""
-        call = _call(request)
+        call = call_of(request)
         if self._shared_store:
-            return _whole(await self._asking.first(call))
+            return whole(await self._asking.first(call))
         answers = await self._asking.all(call)
         found = (answer for answer in answers.values() if answer.status == 200)
-        return _whole(next(found, next(iter(answers.values()), None)))
+        return whole(next(found, next(iter(answers.values()), None)))
 
     async def purges(self, request: Request) -> Response:
         """What has been purged; every worker looks."""
-        answers = await self._asking.all(_call(request))
-        return _whole(next(iter(answers.values()), None))
+        answers = await self._asking.all(call_of(request))
+        return whole(next(iter(answers.values()), None))
 
     async def purge(self, request: Request) -> Response:
         """Purge, wherever entries are."""
-        call = await _call_with_body(request)
+        call = await call_with_body(request)
         answer = await self._answer(call)
         await self._tell(call)
         log.info("admin_call", **who(request), path=call.path, status=answer.status_code)
@@ -64,46 +64,44 @@ class FleetEntries:
 
     async def flush(self, request: Request) -> Response:
         """Begin another epoch everywhere."""
-        call = await _call_with_body(request)
+        call = await call_with_body(request)
         answers = {0: await self._asking.first(call)} if self._shared_store else await self._asking.all(call)
         await self._tell(call)
-        answer = _whole(next(iter(answers.values()), None))
+        answer = whole(next(iter(answers.values()), None))
         log.info("admin_call", **who(request), path=call.path, status=answer.status_code)
         return answer
 
     async def _tell(self, call: Call) -> None:
         """Have those look who hear of no changes."""
         if self._shared_store:
-            await self._asking.all(Call("/purges", authorization=call.authorization, statuses=_STATUSES))
+            await self._asking.all(Call("/purges", authorization=call.authorization, statuses=STATUSES))
 
     async def _answer(self, call: Call) -> Response:
         if self._shared_store:
-            return _whole(await self._asking.first(call))
+            return whole(await self._asking.first(call))
         calls = _calls(call, [seat.number for seat in self._asking.seats])
         answers = await self._asking.all(calls)
         refused = next((answer for answer in answers.values() if answer.status != 200), None)
         if refused is not None or len(answers) < len(calls):
-            return _whole(refused)
+            return whole(refused)
         return json_answer(_put_together({number: orjson.loads(each.content) for number, each in answers.items()}))
 
 
-def _call(request: Request) -> Call:
+def call_of(request: Request) -> Call:
+    """The call, without what comes in its body."""
     query = request.url.query
     target = quote(request.url.path) + (f"?{query}" if query else "")
     authorization = request.headers.get("authorization", "")
-    return Call(target, request.method, authorization, statuses=_STATUSES, spare_s=_WALK_SPARE_S)
+    return Call(target, request.method, authorization, statuses=STATUSES, spare_s=_WALK_SPARE_S)
 
 
-async def _call_with_body(request: Request) -> Call:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_BYTES_MAX:
-            raise HTTPException(413, f"more than {BODY_BYTES_MAX} bytes")
-    return replace(_call(request), body=body)
+async def call_with_body(request: Request, *, bytes_max: int = BODY_BYTES_MAX) -> Call:
+    """The call as it came, for a worker."""
+    return replace(call_of(request), body=await content_of(request, bytes_max))
 
 
-def _whole(answer: Answer | None) -> Response:
+def whole(answer: Answer | None) -> Response:
+    """What a worker answered, as it is."""
     if answer is None:
         return json_answer({"error": "not every worker answers; try again"}, status=503)
     return Response(answer.content, status_code=answer.status, media_type="application/json")

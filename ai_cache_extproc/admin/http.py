@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -20,8 +20,14 @@ _BACKLOG = 128
 class Admin:
     """The listener. `bind` first, so that a wrong address is known before anything is served."""
 
-    def __init__(self, address: str, app: Starlette) -> None:
-        """address: `HOST:PORT` (port 0 takes a free one) or `unix:PATH`; raises ConfigError for anything else."""
+    def __init__(
+        self, address: str, app: Starlette, *, tasks: Callable[[], Sequence[Coroutine[None, None, None]]] = tuple
+    ) -> None:
+        """address: `HOST:PORT` (port 0 takes a free one) or `unix:PATH`; raises ConfigError for anything else.
+
+        tasks: what is to run beside it until it is cancelled.
+        """
+        self.tasks = tasks
         self._address: Address = parse_address(address, "admin")
         self._app = app
         self._socket: socket.socket | None = None

@@ -18,11 +18,14 @@ def hit_of(admitted: Admitted, question: Question, identity: Identity, entry: En
         return None
     left_s = replay.source.expires_s - now_s
     ttl_s = None if math.isinf(left_s) else max(0, int(left_s))
-    return Hit(identity, entry, replay, age_s=_age_s(replay.source, now_s), ttl_s=ttl_s)
+    similarity = None if entry.alias is None else entry.alias.similarity
+    return Hit(identity, entry, replay, age_s=_age_s(replay.source, now_s), ttl_s=ttl_s, similarity=similarity)
 
 
 def stale_hit_of(admitted: Admitted, question: Question, identity: Identity, entry: Entry, now_s: float) -> Hit | None:
-    """The same from captures past their lifetime by no more than the rule allows."""
+    """The same from captures past their lifetime by no more than the rule allows; of the very question only."""
+    if entry.alias is not None:
+        return None
     until_s = now_s - admitted.rule.stale_if_error_s
     captures = _suiting(admitted, entry.fresh(until_s), now_s)
     replay = admitted.dialect.replay(question, captures, admitted.rule.replay) if captures else None

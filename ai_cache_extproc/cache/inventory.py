@@ -18,13 +18,15 @@ from ai_cache_extproc.cache.purges import Purges
 from ai_cache_extproc.cache.selection import Facts, Selection
 from ai_cache_extproc.errors import BackendRejected
 from ai_cache_extproc.keys.identity import Keyring
-from ai_cache_extproc.model import Entry, Identity
+from ai_cache_extproc.model import Alias, Entry, Identity
 from ai_cache_extproc.stores.base import Scanning, Store
 
 STEP_KEYS = 500
 """How many keys are asked for at once: a Redis is busy with them for less than a millisecond."""
 HEAD_BYTES = 2048
 """Of a value, where its header stands."""
+PEEKS_MAX = 100
+"""So many headers are read, about a millisecond, before others have their turn."""
 WALK_KEYS_MAX = 50_000
 WALK_S_MAX = 2.0
 """After either a walk is left, to be taken up again."""
@@ -91,12 +93,20 @@ class Inventory:
         """The purges that are known."""
         return self._purges.marks
 
-    async def find(self, selection: Selection, *, cursor: str = "", entries_max: int) -> Found:
-        """Entries that the selection means; the walk ends with the step in which entries_max is reached."""
-        return await self._walk(selection, cursor, entries_max=entries_max, whole=False)
+    async def find(
+        self, selection: Selection, *, cursor: str = "", entries_max: int, keys_max: int | None = None
+    ) -> Found:
+        """Entries that the selection means; the walk ends with the step in which entries_max or keys_max is reached."""
+        return await self._walk(selection, cursor, entries_max=entries_max, whole=False, keys_max=keys_max)
 
-    async def entry(self, facts: Facts) -> Entry | None:
-        """The whole entry; None if it has gone, or does not check."""
+    async def at(self, key: str, selection: Selection) -> Found:
+        """The entry at a key of our own layout, without a walk, if the selection means it."""
+        is_meant = self._is_ours(key) and self._may_mean(selection, key)
+        found = await self._own(selection, [key]) if is_meant else []
+        return Found(tuple(found), len(found), 1, 0, None)
+
+    async def entry(self, facts: Facts) -> Entry | Alias | None:
+        """The whole entry, or what stands in its place; None if it has gone, or does not check."""
         value = await self._store.get(facts.key)
         if value is None:
             return None
@@ -108,7 +118,8 @@ class Inventory:
 
     async def flush(self) -> Marks:
         """Put all entries of our own layout out of reach at once."""
-        return await self._purges.change(Marks.flushed)
+        now_s = self._clock()
+        return await self._purges.change(lambda marks: marks.flushed(now_s=now_s))
 
     async def rehearse(self, selection: Selection, *, cursor: str = "", entries_max: int = 0) -> Found:
         """What a purge would remove."""
@@ -131,26 +142,37 @@ class Inventory:
     # The walk.
 
     async def _walk(
-        self, selection: Selection, cursor: str, *, entries_max: int, whole: bool, below: int | None = None
+        self,
+        selection: Selection,
+        cursor: str,
+        *,
+        entries_max: int,
+        whole: bool,
+        below: int | None = None,
+        keys_max: int | None = None,
     ) -> Found:
         """Step by step until a limit. below: remove those whose lookup did not know of the purge of this number."""
         entries: list[Facts] = []
         matched = scanned = removed = 0
         until = self._monotonic() + WALK_S_MAX
         onward = cursor
-        async for found, seen, onward in self._steps(selection, cursor):  # the last one is what counts
+        most = WALK_KEYS_MAX if keys_max is None else keys_max
+        steps = self._steps(selection, cursor, step_keys=min(STEP_KEYS, most))
+        async for found, seen, onward in steps:  # the last one is what counts
             scanned += seen
             gone = [facts for facts in found if below is None or facts.purges < below]
             matched += len(gone)
             entries += gone[: max(0, entries_max - len(entries))] if whole else gone
             if below is not None:
-                removed += await self._remove([facts.key for facts in gone])
+                removed += await self.remove([facts.key for facts in gone])
             is_full = not whole and len(entries) >= entries_max
-            if onward and (is_full or scanned >= WALK_KEYS_MAX or self._monotonic() >= until):
+            if onward and (is_full or scanned >= most or self._monotonic() >= until):
                 break
         return Found(tuple(entries), matched, scanned, removed, onward or None)
 
-    async def _steps(self, selection: Selection, cursor: str) -> AsyncIterator[tuple[list[Facts], int, str]]:
+    async def _steps(
+        self, selection: Selection, cursor: str, *, step_keys: int
+    ) -> AsyncIterator[tuple[list[Facts], int, str]]:
         """What each step found, how many keys it came across, and where the next one begins, "" at the end."""
         store = self._scanning()
         prefixes = self._prefixes(selection)
@@ -160,7 +182,7 @@ class Inventory:
             raise BadWalk(f"{cursor!r} is no cursor of this walk; begin again without one")
         while index < len(prefixes):
             try:
-                scan = await store.scan(prefixes[index], cursor=place, count=STEP_KEYS)
+                scan = await store.scan(prefixes[index], cursor=place, count=step_keys)
             except ValueError as error:
                 raise BadWalk(f"{cursor!r} is no cursor of this walk; begin again without one") from error
             prefix, place = prefixes[index], scan.cursor
@@ -175,7 +197,9 @@ class Inventory:
         named = [key for key in keys if self._may_mean(selection, key)]
         heads = await self._scanning().heads(named, bytes_max=HEAD_BYTES)
         found = []
-        for key, head in zip(named, heads, strict=True):
+        for number, (key, head) in enumerate(zip(named, heads, strict=True), 1):
+            if number % PEEKS_MAX == 0:
+                await asyncio.sleep(0)
             facts = await self._peek(key, head) if head else None
             if facts is not None and selection.holds(facts):
                 found.append(facts)
@@ -209,7 +233,8 @@ class Inventory:
     def _is_ours(self, key: str) -> bool:
         return bool(self._prefix) and key.startswith(self._prefix)
 
-    async def _remove(self, keys: Sequence[str]) -> int:
+    async def remove(self, keys: Sequence[str]) -> int:
+        """Take these keys away, and what is kept beside them; how many the store had. Whoever purges calls it."""
         gone = await asyncio.gather(*(self._store.delete(key) for key in keys))
         for beside in self._beside:
             await beside.forget(keys)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import orjson
 
 from ai_cache_extproc.cache.selection import Selection, selection_from
-from ai_cache_extproc.model import Entry, Identity, Layout
+from ai_cache_extproc.model import Alias, Entry, Identity, Layout
 
 VERSION = 1
 PURGES_MAX = 64
@@ -44,16 +44,20 @@ class Marks:
     floor: int = 0
     floor_s: float = 0.0
 
-    def flushed(self, number: int | None = None) -> Marks:
-        """After a purge of everything in our own layout, from then on in another epoch."""
+    def flushed(self, number: int | None = None, *, now_s: float | None = None) -> Marks:
+        """After a purge of everything in our own layout, from then on in another epoch. now_s: None where it is not known."""
         number = self.number + 1 if number is None else number
-        foreign = tuple(purge for purge in self.purges if purge.selection.foreign)
-        return replace(self, number=number, epoch=number, purges=foreign)
+        purges = tuple(purge for purge in self.purges if purge.selection.foreign)
+        if now_s is not None:
+            purges = (*purges, Purge(number, Selection(), now_s))
+        return replace(self, number=number, epoch=number, purges=purges)
 
     def purged(self, selection: Selection, now_s: float) -> Marks:
         """After a purge by filters."""
         number = self.number + 1
-        kept = (*(each for each in self.purges if each.made_s > now_s - FORGET_S), Purge(number, selection, now_s))
+        # When everything went is not forgotten: entries of another store are judged by it (`reach`).
+        young = (each for each in self.purges if each.made_s > now_s - FORGET_S or each.number == self.epoch)
+        kept = (*young, Purge(number, selection, now_s))
         over, kept = kept[:-PURGES_MAX], kept[-PURGES_MAX:]
         if not over:
             return replace(self, number=number, purges=kept)
@@ -63,7 +67,7 @@ class Marks:
         """The purge of this number, while it is remembered."""
         return next((purge for purge in self.purges if purge.number == number), None)
 
-    def forbid(self, identity: Identity, entry: Entry) -> bool:
+    def forbid(self, identity: Identity, entry: Entry | Alias) -> bool:
         """Whether a purge that the entry's lookup did not know of holds for it; `entry.purges` says what it knew."""
         known = entry.purges
         if known >= self.number:
@@ -74,6 +78,15 @@ class Marks:
             if known < self.floor and entry.created_s >= self.floor_s - SKEW_S:
                 return True
         return any(purge.number > known and purge.selection.means(identity, entry) for purge in self.purges)
+
+    def reach(self, identity: Identity, entry: Entry) -> bool:
+        """Whether a purge may hold for an entry of our own layout that knows nothing of these numbers: by its time alone."""
+        began_s = min(captured.created_s - captured.elapsed_s for captured in entry.captures) - SKEW_S
+        if self.epoch > self.floor and self.of(self.epoch) is None:
+            return True
+        if self.floor and began_s <= self.floor_s:
+            return True
+        return any(purge.made_s >= began_s and purge.selection.means(identity, entry) for purge in self.purges)
 
 
 def dumped(marks: Marks) -> bytes:

@@ -13,12 +13,12 @@ from typing import Self
 
 from cachetools import LRUCache
 
-from ai_cache_extproc.model import Entry, Hearing
+from ai_cache_extproc.model import Alias, Entry, Hearing
 
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    entry: Entry
+    entry: Entry | Alias
     put_s: float
     drop_s: float
     size_bytes: int
@@ -60,7 +60,7 @@ class Reading:
         if not self._watch.readers:
             self._near.watches.pop(self._key, None)
 
-    def keep(self, entry: Entry) -> None:
+    def keep(self, entry: Entry | Alias) -> None:
         """Copy the entry near."""
         if self._watch.changes == self._changes:
             self._near.put(self._key, entry)
@@ -83,7 +83,7 @@ class Near:
         self._hearing = Hearing.NONE
         self._copies: LRUCache[str, _Copy] = LRUCache(bytes_max, getsizeof=_size_bytes)
 
-    def get(self, key: str) -> Entry | None:
+    def get(self, key: str) -> Entry | Alias | None:
         """The entry, unless it was put too long ago or all of it has expired."""
         copy = self._copies.get(key)
         if copy is None:
@@ -94,7 +94,7 @@ class Near:
         del self._copies[key]
         return None
 
-    def put(self, key: str, entry: Entry) -> None:
+    def put(self, key: str, entry: Entry | Alias) -> None:
         """Keep an entry in place of any other; one that is larger than the whole bound is not kept."""
         if not self._copies.maxsize or self._hearing is Hearing.LOST:
             return

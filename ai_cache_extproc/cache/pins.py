@@ -25,10 +25,11 @@ def is_elsewhere(pin: Pin, head: ResponseHead) -> bool:
 
 def is_another_model(pin: Pin, captured: Captured) -> bool:
     """Whether another model answered, or the answer does not say which."""
-    return bool(pin.models) and not AnyOf.of(pin.models).matches(_model_of(captured) or "")
+    return bool(pin.models) and not AnyOf.of(pin.models).matches(model_of(captured) or "")
 
 
-def _model_of(captured: Captured) -> str | None:
+def model_of(captured: Captured) -> str | None:
+    """The model that an answer says it is of; None where it does not say."""
     for value in _objects(captured):
         for holder in (value, *(value.get(name) for name in _WRAPPERS)):
             if isinstance(holder, dict):

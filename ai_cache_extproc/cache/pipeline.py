@@ -1,4 +1,4 @@
-"""The story of a lookup: near, flight, store, lease; and of a fill. The only place that fails open.
+"""The story of a lookup: near, flight, store, lease, meaning; and of a fill. The only place that fails open.
 
 Whatever the store does, the caller gets a Hit, a Miss or a Bypass inside the budget.
 """
@@ -19,13 +19,28 @@ from ai_cache_extproc.cache.flights import Grounded, Seat, Turn
 from ai_cache_extproc.cache.freshness import hit_of, is_due, lifetime_s, may_serve_stale, stale_hit_of
 from ai_cache_extproc.cache.items import Items
 from ai_cache_extproc.cache.keysource import HasKeyring
+from ai_cache_extproc.cache.semantic import Semantic
 from ai_cache_extproc.cache.together import Together
 from ai_cache_extproc.cache.understanding import locate
 from ai_cache_extproc.cache.writeback import Fill, WriteBack
 from ai_cache_extproc.config.model import Lookup
+from ai_cache_extproc.config.rules import Rule
 from ai_cache_extproc.dialects.base import Capture
 from ai_cache_extproc.errors import BackendError
-from ai_cache_extproc.model import Bypass, Captured, Entry, Held, Hit, Identity, Lease, Miss, Mode, Question, Reason
+from ai_cache_extproc.meaning import Asked, Judged, Unfit
+from ai_cache_extproc.model import (
+    Bypass,
+    Captured,
+    Entry,
+    Held,
+    Hit,
+    Identity,
+    Lease,
+    Miss,
+    Mode,
+    Question,
+    Reason,
+)
 from ai_cache_extproc.stores.base import Claim
 from ai_cache_extproc.telemetry.metrics import Metrics
 
@@ -38,20 +53,27 @@ _REFRESH = ":refresh"
 class Pipeline:
     """Looks up and fills. One per process; knows no exchange."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a part each
         self,
         *,
         exact: Exact,
         together: Together,
         writeback: WriteBack,
         keys: HasKeyring,
+        semantic: Semantic | None = None,
+        rechecks: Callable[[Rule], bool],
         metrics: Metrics,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """clock: seconds since the epoch. chance: 0..1, uniform."""
+        """semantic: None where questions are not matched by their meaning. rechecks: whether an exact hit goes upstream, to be compared.
+
+        clock: seconds since the epoch. chance: 0..1, uniform.
+        """
         self._exact = exact
+        self._semantic = semantic
+        self._rechecks = rechecks
         self._items = Items(exact=exact, keys=keys, clock=clock)
         self._flights = together.flights
         self._leases = together.leases
@@ -73,7 +95,7 @@ class Pipeline:
 
     def near(self, admitted: Admitted, question: Question, identity: Identity) -> Hit | None:
         """A hit that needs no waiting."""
-        entry = self._exact.near(identity)
+        entry = self._exact.near(identity) if admitted.rule.is_exact else None
         return None if entry is None else self._hit(admitted, question, identity, entry)
 
     def join(self, identity: Identity) -> Turn:
@@ -161,7 +183,7 @@ class Pipeline:
                 return hit
             turn = self._flights.join(identity.flight)
             if isinstance(turn, Lease):
-                return Miss(identity, lease=turn, known=landing)
+                return Miss(identity, lease=turn, known=landing if landing.alias is None else None)
             seat = turn
 
     async def _follow_elsewhere(
@@ -204,11 +226,11 @@ class Pipeline:
     async def _read(
         self, admitted: Admitted, question: Question, identity: Identity, lease: Lease, *, budget: Lookup
     ) -> Hit | Miss | Held:
-        entry = await self._exact.read(identity)
+        entry = await self._entry(admitted, identity)
         asked, identity = identity, self._renewed(admitted, question, identity)
         if identity is not asked:
             # The read showed a purge: what stands under the key of before it is not asked for any more.
-            entry = await self._exact.read(identity)
+            entry = await self._entry(admitted, identity)
         entry = entry or await self._items.read(admitted, question)
         if entry is None and identity is not asked:
             # Its lease is of before the purge, and may be held for an answer that nobody finds any more.
@@ -216,6 +238,9 @@ class Pipeline:
         if entry is None:
             return await self._claim(Miss(identity, lease=lease), lease, budget)
         hit = self._hit(admitted, question, identity, entry)
+        if hit is None and entry.alias is not None:
+            # It was made under other settings, or its source cannot answer this: as if it were not there.
+            return await self._claim(Miss(identity, lease=lease), lease, budget)
         if hit is None:
             now_s = self._clock()
             miss = Miss(identity, lease=lease, known=entry, stale=may_serve_stale(admitted, entry, now_s))
@@ -226,6 +251,9 @@ class Pipeline:
             return miss
         self._flights.land(lease, entry)
         return hit
+
+    async def _entry(self, admitted: Admitted, identity: Identity) -> Entry | None:
+        return await self._exact.read(identity) if admitted.rule.is_exact else None
 
     def _renewed(self, admitted: Admitted, question: Question, identity: Identity) -> Identity:
         """The identity as it is after the purges that are known by now."""
@@ -255,13 +283,58 @@ class Pipeline:
             self._metrics.backend_error(error)
 
     def _hit(self, admitted: Admitted, question: Question, identity: Identity, entry: Entry) -> Hit | None:
+        if entry.alias is not None and not (self._semantic and self._semantic.admits(admitted.rule, entry.alias)):
+            return None
         now_s = self._clock()
         hit = hit_of(admitted, question, identity, entry, now_s)
-        if hit is None or admitted.wish.only_if_cached:
+        if hit is None or admitted.wish.only_if_cached or entry.alias is not None:
             return hit
-        if is_due(admitted.rule, hit.replay.source, now_s, self._chance()):
+        if is_due(admitted.rule, hit.replay.source, now_s, self._chance()) or self._rechecks(admitted.rule):
             return replace(hit, due=True)
         return hit
+
+    # Meaning. Only a leader comes here, with the miss of its lookup.
+
+    def asked(self, admitted: Admitted, question: Question, miss: Miss) -> Asked | None:
+        """By what to search for a question of the same meaning; None where there is no searching."""
+        if self._semantic is None or miss.lease is None or miss.known is not None or miss.reason is not None:
+            return None
+        if admitted.rule.semantic.shadow is not None:
+            return None
+        asked = self._semantic.asked(admitted, question)
+        if isinstance(asked, Unfit):
+            self._metrics.meaning.judged(admitted.rule.name, Judged(asked), 0.0)
+            return None
+        return asked
+
+    async def search(
+        self, admitted: Admitted, question: Question, miss: Miss, asked: Asked, *, deadline_ms: int
+    ) -> Hit | Miss:
+        """Look for a question of the same meaning; a hit has given the lease back, a miss has it still."""
+        assert self._semantic is not None
+        assert miss.lease is not None
+        began_s = self._monotonic()
+        found: Hit | Judged
+        try:
+            with self._deadlines.within(deadline_ms / 1000):
+                found = await self._semantic.find(admitted, question, miss.identity, asked)
+        except TimeoutError:
+            found = Judged("late")
+        except BackendError as error:
+            self._count(error)
+            log.info("semantic_failed", backend=error.backend, operation=error.operation, reason=error.reason)
+            found = Judged("failed")
+        except asyncio.CancelledError:
+            self._flights.leave(miss.lease)
+            raise
+        judged = found if isinstance(found, Judged) else found.judged
+        assert judged is not None
+        self._metrics.meaning.judged(admitted.rule.name, judged, self._monotonic() - began_s)
+        if isinstance(found, Judged):
+            return replace(miss, judged=judged)
+        self._flights.land(miss.lease, found.entry)
+        self._writeback.alias(found, admitted.rule, miss.lease)
+        return found
 
     # Filling.
 
@@ -274,8 +347,12 @@ class Pipeline:
         *,
         elapsed_s: float,
         tags: tuple[str, ...] = (),
+        understood: Callable[[Captured], None] = lambda _: None,
     ) -> bool:
-        """Hand a whole answer, and the lease with it, to write-back; False if its queue is full."""
+        """Hand a whole answer, and the lease with it, to write-back; False if its queue is full.
+
+        understood: told of the answer with its usage, kept or not, as soon as it is read.
+        """
         now_s = self._clock()
         rule = admitted.rule
         ttl_s = lifetime_s(admitted) * (1 - rule.ttl_jitter * self._chance())
@@ -290,7 +367,21 @@ class Pipeline:
         # Those of a later epoch would outlive a purge that this answer began before.
         known = miss.identity.purges
         items = tuple(item for item in self._items.identities(admitted, question) if item.purges == known)
-        return self._writeback.offer(Fill(question, admitted.dialect, rule, miss, captured, items, tags))
+        asked = None if self._semantic is None else self._semantic.asked(admitted, question)
+        return self._writeback.offer(
+            Fill(
+                question,
+                admitted.dialect,
+                rule,
+                miss,
+                captured,
+                items,
+                tags,
+                understood,
+                asked=asked if isinstance(asked, Asked) else None,
+                admitted=admitted,
+            )
+        )
 
 
 def _lease_s(budget: Lookup) -> float:

@@ -17,7 +17,7 @@ from ai_cache_extproc.cache.marks import Marks, dumped, loaded
 from ai_cache_extproc.cache.near import Near
 from ai_cache_extproc.errors import BackendError, BackendTimeout, BackendUnavailable
 from ai_cache_extproc.keys.identity import Keyring
-from ai_cache_extproc.model import Entry, Hearing, Identity
+from ai_cache_extproc.model import Alias, Entry, Hearing, Identity
 from ai_cache_extproc.stores.base import MarkKeeper, Store
 from ai_cache_extproc.telemetry.metrics import Metrics
 
@@ -66,7 +66,7 @@ class Purges:
             self._ring = ring and replace(ring, epoch=self.marks.epoch, purges=self.marks.number)
         return self._ring
 
-    def forbid(self, identity: Identity, entry: Entry) -> bool:
+    def forbid(self, identity: Identity, entry: Entry | Alias) -> bool:
         """Whether a purge holds for an entry that may have begun before it."""
         return entry.purges < self.marks.number and self.marks.forbid(identity, entry)
 
@@ -147,7 +147,8 @@ class Purges:
         """Write again what a flush or an eviction took. A damaged record may have said anything: then all is flushed."""
         marks = self.marks
         if record is not None and _read(record) is None:
-            marks = marks.flushed(max(marks.number + 1, int(self._clock())))
+            now_s = self._clock()
+            marks = marks.flushed(max(marks.number + 1, int(now_s)), now_s=now_s)
             log.error("purges_damaged", effect="everything is flushed", epoch=marks.epoch)
         if await keeper.change_mark(self.name, record, fresh := dumped(marks)):
             self._adopt(marks, fresh)

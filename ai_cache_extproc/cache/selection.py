@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
-from ai_cache_extproc.model import Entry, Identity, Layout
+from ai_cache_extproc.model import Alias, Entry, Identity, Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Selection:
             and (self.created_after_s is None or facts.created_s >= self.created_after_s)
         )
 
-    def means(self, identity: Identity, entry: Entry) -> bool:
+    def means(self, identity: Identity, entry: Entry | Alias) -> bool:
         """Whether it means an entry that is at hand."""
         if identity.layout is not Layout.NATIVE:
             return self.foreign and self.id in ("", identity.id)
@@ -72,7 +72,7 @@ class Selection:
         return {name: value for name, value in asdict(self).items() if value not in (None, "", False)}
 
 
-def facts_of(identity: Identity, entry: Entry) -> Facts:
+def facts_of(identity: Identity, entry: Entry | Alias) -> Facts:
     """The facts of an entry at hand, in our own layout."""
     head, scope, _ = identity.key.rsplit(":", 2)
     epoch = head[len(head.rstrip("0123456789")) :]

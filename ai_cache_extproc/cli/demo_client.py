@@ -54,3 +54,15 @@ def ask(port: int, question: str, *, model: str, stream: bool, key: str | None) 
         connection.close()
     fields = {name.lower(): value for name, value in response.getheaders()}
     return Answer(response.status, fields, body, (first_byte - started) * 1000, (ended - started) * 1000)
+
+
+def metrics(admin: int) -> list[str]:
+    """The lines of the sidecar's metrics. Raises DemoFailed."""
+    connection = http.client.HTTPConnection("127.0.0.1", admin, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode().splitlines()
+    except (OSError, http.client.HTTPException) as error:
+        raise DemoFailed(f"the sidecar does not show its metrics: {error!r}") from error
+    finally:
+        connection.close()

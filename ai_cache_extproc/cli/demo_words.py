@@ -11,7 +11,7 @@ from rich.text import Text
 from ai_cache_extproc.cli.demo_client import PATH, Answer
 
 BODY_CHARS_MAX = 300
-_STYLES = {"HIT": "bold green", "MISS": "yellow"}
+STYLES = {"HIT": "bold green", "MISS": "yellow"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def table_of(rows: Sequence[Row]) -> Table:
         table.add_row(
             row.question,
             row.mode,
-            Text(status, _STYLES.get(status, "red")),
+            Text(status, STYLES.get(status, "red")),
             headers.get("x-ai-cache-age", ""),
             headers.get("x-ai-cache-key", "")[:8],
             f"{row.answer.first_byte_ms:.0f} ms",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,13 +13,10 @@ import typer
 from ai_cache_extproc.cli.dangers import Danger, dangers
 from ai_cache_extproc.cli.doctor_sidecar import examine_sidecar
 from ai_cache_extproc.cli.doctor_store import Finding, examine_store
-from ai_cache_extproc.cli.envoy_checks import envoy_dangers
-from ai_cache_extproc.cli.envoy_reading import sites
+from ai_cache_extproc.cli.envoy_source import examine_envoy
 from ai_cache_extproc.cli.output import Output, OutputOption, print_json
 from ai_cache_extproc.cli.words import table
-from ai_cache_extproc.config.document import read_document
 from ai_cache_extproc.config.load import HOSTS, Loaded, load
-from ai_cache_extproc.config.model import Config
 
 
 def doctor(
@@ -28,16 +25,19 @@ def doctor(
         Path | None, typer.Option("--config", "-c", metavar="FILE", help="The sidecar's; embedded defaults without it.")
     ] = None,
     envoy: Annotated[
-        list[Path] | None,
-        typer.Option("--envoy", "-e", metavar="FILE", help="An Envoy configuration, YAML or JSON; may be repeated."),
+        list[str] | None,
+        typer.Option(
+            "--envoy",
+            "-e",
+            metavar="FILE|ADMIN_URL",
+            help="An Envoy configuration, YAML or JSON, or a running Envoy's admin page (http://...); may be repeated.",
+        ),
     ] = None,
     admin: Annotated[
         str | None,
         typer.Option("--admin", metavar="ADDR", help="Of the running sidecar; that of the configuration without it."),
     ] = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Look at files only: neither at the store nor at a sidecar.")
-    ] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Look neither at the store nor at a sidecar.")] = False,
     host: Annotated[
         list[str] | None,
         typer.Option("--host", metavar="NAME=HOST:PORT", help="Where a service of a foreign document is; repeatable."),
@@ -52,25 +52,14 @@ def doctor(
     """
     loaded = load(config, flags={HOSTS: tuple(host or ())})
     findings: list[Finding] = [*dangers(loaded)]
-    for file in envoy or ():
-        findings += _examine_envoy(file, loaded.config)
+    for source in envoy or ():
+        findings += examine_envoy(source, loaded.config)
     if not offline:
         findings += asyncio.run(examine_store(loaded.config, os.environ))
         findings += examine_sidecar(loaded.config, admin or loaded.config.admin)
     _print(loaded, findings, output)
     if any(isinstance(finding, Danger) for finding in findings):
         raise typer.Exit(1)
-
-
-def _examine_envoy(file: Path, config: Config) -> Iterator[Finding]:
-    found = sites(read_document(file).values)
-    if not found:
-        yield Danger(f"{file}: no ext_proc filter is in it", "add the one that `aicache envoy-config` prints")
-    for site in found:
-        told = list(envoy_dangers(site, config))
-        yield from (Danger(f"{file}: {danger.what}", danger.fix) for danger in told)
-        if not told:
-            yield f"{file}: {site.where}: nothing is amiss"
 
 
 def _print(loaded: Loaded, findings: Sequence[Finding], output: Output) -> None:

@@ -19,9 +19,10 @@ from structlog.testing import capture_logs
 
 from ai_cache_extproc.cli.dangers import Danger
 from ai_cache_extproc.cli.words import duration, listed
-from ai_cache_extproc.config.model import Config, MemoryStore, RedisStore, SqliteStore
+from ai_cache_extproc.config.model import Config, MemoryStore, PluginStore, RedisStore, SqliteStore
 from ai_cache_extproc.errors import BackendError, BackendRejected, ConfigError
 from ai_cache_extproc.model import BreakerState
+from ai_cache_extproc.plugins import store_origin
 from ai_cache_extproc.stores import AnyStore, open_store
 from ai_cache_extproc.stores.base import LeaseKeeper, Tended
 from ai_cache_extproc.stores.sqlite import default_path
@@ -50,6 +51,8 @@ async def examine_store(config: Config, environ: Mapping[str, str]) -> list[Find
         case RedisStore():
             where_to = listed([parts.netloc.rpartition("@")[2] or parts.path for parts in config.store.parts])
             return await _opened(config, f"Redis {where_to}")
+        case PluginStore(type=name):
+            return await _opened(config, f"{name} of the package {store_origin(name)}")
 
 
 def _permissions(path: Path) -> Iterator[Danger]:

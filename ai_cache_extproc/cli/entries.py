@@ -41,7 +41,7 @@ def inspect(
 
     Example: aicache inspect 0123456789abcdef0123456789abcdef --token-file /run/secrets/aicache-admin
     """
-    _check_id(id_)
+    check_id(id_)
     entry = _inspected(admin, token_file, id_, {"content": "true"} if content else {})
     if output is Output.JSON:
         print_json(entry)
@@ -102,7 +102,7 @@ def purge(  # noqa: PLR0913 - a filter each
     if not filters.keys() - {"foreign"}:
         raise typer.BadParameter("name a filter, or everything with --all", param_hint="--id, --model, ...")
     if id_ is not None:
-        _check_id(id_)
+        check_id(id_)
     _tell(_purge(admin, token_file, filters, yes=yes), output)
 
 
@@ -181,6 +181,7 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if seconds else ""
 
 
-def _check_id(id_: str) -> None:
+def check_id(id_: str) -> None:
+    """Refuse what is no id."""
     if not _ID.fullmatch(id_):
         raise typer.BadParameter(f"{id_!r} is not 32 hex digits, as in X-AI-Cache-Key", param_hint="ID")

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
 from envoy_data_plane.envoy.config.bootstrap.v3 import Admin, Bootstrap, BootstrapStaticResources
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.core.v3 import Address as EnvoyAddress
 from envoy_data_plane.envoy.config.core.v3 import Pipe, SocketAddress, SubstitutionFormatString
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
@@ -32,12 +34,14 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.google.protobuf import Any, Struct
 
 from ai_cache_extproc.cli.envoy_clusters import UPSTREAM_CLUSTER, sidecar_cluster, upstream_cluster
-from ai_cache_extproc.cli.envoy_filter import ext_proc_filter, filter_off
+from ai_cache_extproc.cli.envoy_filter import ext_proc_filter, filter_off, rule_named
 from ai_cache_extproc.config.addresses import Address, TcpAddress, UnixAddress
 from ai_cache_extproc.config.model import Config
 from ai_cache_extproc.errors import ConfigError
 
-BUFFER_BYTES = 8 * 1024 * 1024
+BUFFER_BYTES_MIN = 8 * 1024 * 1024
+BUFFER_BYTES_MAX = 2**32 - 1
+"""What fits into the field."""
 IDLE_S = 900
 CA_FILE = "/etc/ssl/certs/ca-certificates.crt"
 PORTS = {"http": 80, "https": 443}
@@ -70,11 +74,7 @@ class Upstream:
     @property
     def named(self) -> bool:
         """Whether the host is a name that has to be looked up."""
-        try:
-            ip_address(self.host)
-        except ValueError:
-            return True
-        return False
+        return self.host == "localhost" or is_name(self.host)
 
 
 LISTEN = TcpAddress("127.0.0.1", 10000)
@@ -83,14 +83,34 @@ UPSTREAM = Upstream(host="127.0.0.1", port=18081)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mesh:
+    """Where a gateway's objects stand in Kubernetes, and what they attach to.
+
+    selector: labels of Istio's gateway pods. before: the HTTP filter that ours precedes. gateway, route: of Envoy Gateway.
+    """
+
+    namespace: str | None = None
+    selector: Mapping[str, str] = field(default_factory=lambda: {"istio": "ingressgateway"})
+    before: str = "envoy.filters.http.router"
+    gateway: str = "llm"
+    route: str = "llm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """Where things stand. The defaults are those of `envoy/envoy.yaml`."""
+    """Where things stand. The defaults are those of `envoy/envoy.yaml`.
+
+    sidecar: where Envoy finds the sidecar, in place of what it listens on. rules: the rule that a route names.
+    """
 
     listen: TcpAddress = LISTEN
     admin: TcpAddress = ADMIN
     upstream: Upstream = UPSTREAM
+    sidecar: TcpAddress | None = None
+    rules: Mapping[str, str] = field(default_factory=dict)
     ca_file: str = CA_FILE
     access_log: str = "/dev/stdout"
+    mesh: Mesh = Mesh()
 
 
 def read_upstream(url: str) -> Upstream:
@@ -119,7 +139,7 @@ def bootstrap(config: Config, site: Site) -> Bootstrap:
         static_resources=BootstrapStaticResources(
             listeners=[_listener(config, site)],
             clusters=[
-                sidecar_cluster([envoy_address(address) for own in config.endpoints for address in own]),
+                sidecar_at(config, site),
                 upstream_cluster(
                     envoy_address(TcpAddress(upstream.host, upstream.port)),
                     named=upstream.named,
@@ -129,6 +149,34 @@ def bootstrap(config: Config, site: Site) -> Bootstrap:
             ],
         ),
     )
+
+
+def sidecar_at(config: Config, site: Site) -> Cluster:
+    """The sidecar's cluster: an endpoint for each worker, or the name under which they are found."""
+    addresses = endpoints(config, site)
+    named = any(isinstance(address, TcpAddress) and is_name(address.host) for address in addresses)
+    return sidecar_cluster([envoy_address(address) for address in addresses], named=named)
+
+
+def endpoints(config: Config, site: Site) -> Sequence[Address]:
+    """Where the sidecar's workers are reached."""
+    if site.sidecar is not None:
+        return (site.sidecar,)
+    return tuple(address for own in config.endpoints for address in own)
+
+
+def buffer_bytes(config: Config) -> int:
+    """What Envoy may hold of one request: twice what the sidecar looks at, for the limit is soft."""
+    return min(max(BUFFER_BYTES_MIN, 2 * config.limits.request_bytes_max), BUFFER_BYTES_MAX)
+
+
+def is_name(host: str) -> bool:
+    """Whether a host is a name that has to be looked up."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return host != "localhost"
+    return False
 
 
 def envoy_address(address: Address) -> EnvoyAddress:
@@ -148,7 +196,7 @@ def _listener(config: Config, site: Site) -> Listener:
         access_log=[_access_log(site.access_log)],
         route_config=RouteConfiguration(
             name="llm",
-            virtual_hosts=[VirtualHost(name="llm", domains=["*"], routes=_routes(site.upstream))],
+            virtual_hosts=[VirtualHost(name="llm", domains=["*"], routes=_routes(site))],
         ),
         http_filters=[
             ext_proc_filter(config),
@@ -160,7 +208,7 @@ def _listener(config: Config, site: Site) -> Listener:
     return Listener(
         name="llm",
         address=EnvoyAddress(socket_address=address),
-        per_connection_buffer_limit_bytes=BUFFER_BYTES,
+        per_connection_buffer_limit_bytes=buffer_bytes(config),
         filter_chains=[FilterChain(filters=filters)],
     )
 
@@ -170,20 +218,25 @@ def _access_log(path: str) -> AccessLog:
     return AccessLog(name="envoy.access_loggers.file", typed_config=Any.pack(FileAccessLog(path=path, log_format=form)))
 
 
-def _routes(upstream: Upstream) -> list[Route]:
-    return [
+def _routes(site: Site) -> list[Route]:
+    upstream = site.upstream
+    routes = [
         Route(name="openai", match=RouteMatch(prefix="/v1/"), route=_action(upstream, rewrite=upstream.prefix)),
         Route(name="azure-openai", match=RouteMatch(prefix="/openai/"), route=_action(upstream)),
         Route(name="gemini", match=RouteMatch(prefix="/v1beta/"), route=_action(upstream)),
         Route(name="native", match=RouteMatch(prefix="/api/"), route=_action(upstream)),
         Route(name="compatible-mode", match=RouteMatch(prefix="/compatible-mode/"), route=_action(upstream)),
-        Route(
-            name="rest",
-            match=RouteMatch(prefix="/"),
-            route=_action(upstream),
-            typed_per_filter_config=filter_off(),
-        ),
     ]
+    names = [route.name for route in routes]
+    if strangers := [name for name in site.rules if name not in names]:
+        raise ConfigError("--rule", f"no route is called {strangers[0]!r}; those of a bootstrap are {', '.join(names)}")
+    for route in routes:
+        if route.name in site.rules:
+            route.typed_per_filter_config = rule_named(site.rules[route.name])
+    rest = Route(
+        name="rest", match=RouteMatch(prefix="/"), route=_action(upstream), typed_per_filter_config=filter_off()
+    )
+    return [*routes, rest]
 
 
 def _action(upstream: Upstream, *, rewrite: str = "") -> RouteAction:

@@ -44,18 +44,19 @@ from ai_cache_extproc.cli.envoy_names import SIDECAR_CLUSTER
 
 UPSTREAM_CLUSTER = "llm"
 CALLS_MAX = 50_000
+UPSTREAM_CONNECT_S = 2
 
 _PROTOCOL = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def sidecar_cluster(addresses: Sequence[Address]) -> Cluster:
-    """One endpoint for each address that the sidecar listens on."""
+def sidecar_cluster(addresses: Sequence[Address], *, named: bool) -> Cluster:
+    """One endpoint for each address. named: they are looked up, and each answer is an endpoint."""
     http2 = HttpProtocolOptions(
         explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
     )
-    return Cluster(
+    cluster = Cluster(
         name=SIDECAR_CLUSTER,
-        type=ClusterDiscoveryType.STATIC,
+        type=ClusterDiscoveryType.STRICT_DNS if named else ClusterDiscoveryType.STATIC,
         connect_timeout=timedelta(milliseconds=250),
         lb_policy=ClusterLbPolicy.LEAST_REQUEST,
         common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0)),
@@ -73,6 +74,9 @@ def sidecar_cluster(addresses: Sequence[Address]) -> Cluster:
         typed_extension_protocol_options={_PROTOCOL: Any.pack(http2)},
         load_assignment=_assignment(SIDECAR_CLUSTER, addresses),
     )
+    if named:
+        cluster.dns_lookup_family = ClusterDnsLookupFamily.V4_PREFERRED
+    return cluster
 
 
 def upstream_cluster(address: Address, *, named: bool, server_name: str, ca_file: str | None) -> Cluster:
@@ -80,7 +84,7 @@ def upstream_cluster(address: Address, *, named: bool, server_name: str, ca_file
     cluster = Cluster(
         name=UPSTREAM_CLUSTER,
         type=ClusterDiscoveryType.LOGICAL_DNS if named else ClusterDiscoveryType.STATIC,
-        connect_timeout=timedelta(seconds=2),
+        connect_timeout=timedelta(seconds=UPSTREAM_CONNECT_S),
         circuit_breakers=_circuit_breakers(connections=CALLS_MAX),
         load_assignment=_assignment(UPSTREAM_CLUSTER, [address]),
     )

@@ -8,10 +8,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
-from envoy_data_plane.envoy.config.core.v3 import GrpcService, GrpcServiceEnvoyGrpc
+from envoy_data_plane.envoy.config.core.v3 import GrpcService, GrpcServiceEnvoyGrpc, HeaderValue
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
     ExternalProcessor,
     ExternalProcessorRouteCacheAction,
+    ExtProcOverrides,
     ExtProcPerRoute,
     HeaderForwardingRules,
     MetadataOptions,
@@ -24,7 +25,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.type.matcher.v3 import ListStringMatcher, RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
-from ai_cache_extproc.cli.envoy_names import FILTER_NAME, SIDECAR_CLUSTER, shown_headers
+from ai_cache_extproc.cli.envoy_names import FILTER_NAME, RULE_METADATA, SIDECAR_CLUSTER, shown_headers
 from ai_cache_extproc.cli.mutations import may_change
 from ai_cache_extproc.config.model import Config
 from ai_cache_extproc.config.snapshot import Snapshot
@@ -83,3 +84,9 @@ def ext_proc_filter(config: Config) -> HttpFilter:
 def filter_off() -> dict[str, Any]:
     """What a route says that carries no LLM calls."""
     return {FILTER_NAME: Any.pack(ExtProcPerRoute(disabled=True))}
+
+
+def rule_named(rule: str) -> dict[str, Any]:
+    """What a route says that names the sidecar's rule itself."""
+    metadata = [HeaderValue(key=RULE_METADATA, value=rule)]
+    return {FILTER_NAME: Any.pack(ExtProcPerRoute(overrides=ExtProcOverrides(grpc_initial_metadata=metadata)))}

@@ -9,7 +9,10 @@ from ai_cache_extproc.config.labels import TAGS_HEADER
 from ai_cache_extproc.config.model import Config
 from ai_cache_extproc.config.scope import CREDENTIAL_HEADERS
 from ai_cache_extproc.extproc.codec import ATTRIBUTES_NAMESPACE
+from ai_cache_extproc.extproc.server import RULE_METADATA
 from ai_cache_extproc.telemetry.tracecontext import TRACEPARENT, TRACESTATE
+
+__all__ = ["FILTER_NAME", "RULE_METADATA", "SIDECAR_CLUSTER", "needed_headers", "shown_headers"]
 
 FILTER_NAME = ATTRIBUTES_NAMESPACE
 """Attributes arrive under the filter's own name."""

@@ -1,7 +1,4 @@
-"""Finds our ext_proc filter in an Envoy configuration, with all around it that matters. Plain values, no Envoy types.
-
-Takes a whole bootstrap, a listener, an HTTP filter or the filter's configuration alone, in YAML or JSON.
-"""
+"""Envoy's messages as plain values, and what is found of our filter among them. No types of Envoy's."""
 
 from __future__ import annotations
 
@@ -10,12 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from ai_cache_extproc.extproc.codec import METADATA_NAMESPACE
+from ai_cache_extproc.cli.envoy_names import FILTER_NAME
 
 Message = Mapping[str, object]
-
-EXT_PROC = "ExternalProcessor"
-HTTP_MANAGER = "HttpConnectionManager"
 
 _CAPITAL = re.compile(r"(?<=[a-z0-9])([A-Z])")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)s")
@@ -26,6 +20,8 @@ class Site:
     """One ext_proc filter. where: the listener, or what there is. before, after: kinds of the filters around it.
 
     listener: None where the document shows none. clusters: by name; None where the document shows none at all.
+    routes: those that are shown, each with what its host says of filters. name, off: of the filter in its list.
+    version: Envoy's own, major and minor, where a running one says it.
     """
 
     where: str
@@ -34,6 +30,23 @@ class Site:
     after: tuple[str, ...] = ()
     listener: Message | None = None
     clusters: Mapping[str, Message] | None = None
+    routes: tuple[Message, ...] = ()
+    name: str = FILTER_NAME
+    off: bool = False
+    version: tuple[int, int] | None = None
+
+    def override(self, route: Message) -> Message | None:
+        """What a route says of the filter; None where it says nothing."""
+        said = part(route, "typed_per_filter_config").get(self.name)
+        return cast("Message", said) if isinstance(said, dict) else None
+
+    @property
+    def asking(self) -> tuple[Message, ...]:
+        """The routes on which the sidecar is asked."""
+        said = [(route, self.override(route)) for route in self.routes]
+        if self.off:
+            return tuple(route for route, own in said if own is not None and own.get("disabled") is not True)
+        return tuple(route for route, own in said if own is None or own.get("disabled") is not True)
 
     @property
     def cluster_name(self) -> str:
@@ -44,14 +57,6 @@ class Site:
     def cluster(self) -> Message | None:
         """The sidecar's cluster, if the document shows it."""
         return None if self.clusters is None else self.clusters.get(self.cluster_name)
-
-
-def sites(document: Message) -> tuple[Site, ...]:
-    """Every ext_proc filter that is ours: by its metadata namespace, its name or its cluster, or because it is the only one."""
-    message = cast("Message", snake(document))
-    found = tuple(_sites(message))
-    ours = tuple(site for site in found if _is_ours(site))
-    return ours or found
 
 
 def part(message: Message, name: str) -> Message:
@@ -106,45 +111,5 @@ def _snake(name: str) -> str:
 
 
 def kind(message: Message) -> str:
-    """The last word of a typed configuration's type: `Router`."""
-    return text(part(message, "typed_config"), "@type").rpartition(".")[2] or text(message, "name").rpartition(".")[2]
-
-
-def _sites(message: Message) -> Iterator[Site]:
-    if text(message, "@type").endswith(f".{EXT_PROC}") or "grpc_service" in message:
-        yield Site("the filter", message)
-    elif kind(message) == EXT_PROC and "typed_config" in message:
-        yield Site(f'filter "{text(message, "name")}"', part(message, "typed_config"))
-    elif "http_filters" in message:
-        yield from _managed(message, None, None)
-    elif "filter_chains" in message or "default_filter_chain" in message:
-        yield from _listened(message, None)
-    else:
-        static = part(message, "static_resources") or message
-        clusters = {text(cluster, "name"): cluster for cluster in each(static, "clusters")} or None
-        for listener in each(static, "listeners"):
-            yield from _listened(listener, clusters)
-
-
-def _listened(listener: Message, clusters: Mapping[str, Message] | None) -> Iterator[Site]:
-    chains = [*each(listener, "filter_chains"), part(listener, "default_filter_chain")]
-    for chain in chains:
-        for network in each(chain, "filters"):
-            if kind(network) == HTTP_MANAGER:
-                yield from _managed(part(network, "typed_config"), listener, clusters)
-
-
-def _managed(manager: Message, listener: Message | None, clusters: Mapping[str, Message] | None) -> Iterator[Site]:
-    filters = list(each(manager, "http_filters"))
-    kinds = tuple(map(kind, filters))
-    where = "the HTTP filters" if listener is None else f'listener "{text(listener, "name")}"'
-    for index, http in enumerate(filters):
-        if kinds[index] == EXT_PROC:
-            settings = part(http, "typed_config")
-            yield Site(where, settings, kinds[:index], kinds[index + 1 :], listener, clusters)
-
-
-def _is_ours(site: Site) -> bool:
-    received = part(part(site.filter, "metadata_options"), "receiving_namespaces")
-    names = f"{site.cluster_name} {text(site.filter, 'stat_prefix')}".replace("-", "_").replace("ai_cache", "aicache")
-    return METADATA_NAMESPACE in words(received, "untyped") or "aicache" in names
+    """The last word of a typed configuration's type (`Router`); the name where the configuration comes later."""
+    return text(part(message, "typed_config"), "@type").rpartition(".")[2] or text(message, "name")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from ai_cache_extproc.cache.admission import Admitted, admit
-from ai_cache_extproc.cache.understanding import locate, understand
+from ai_cache_extproc.cache.understanding import compared, locate, understand
 from ai_cache_extproc.cache.weighing import weigh
 from ai_cache_extproc.config.rules import Rule
 from ai_cache_extproc.config.snapshot import Snapshot
@@ -16,6 +16,7 @@ from ai_cache_extproc.errors import DialectError
 from ai_cache_extproc.keys.identity import Keyring, fingerprint
 from ai_cache_extproc.keys.parts import split_target
 from ai_cache_extproc.keys.scope import is_present
+from ai_cache_extproc.meaning import Unfit
 from ai_cache_extproc.model import Bypass, Question, Reason, RequestHead, ResponseHead
 from ai_cache_extproc.telemetry.redact import digest
 
@@ -37,6 +38,7 @@ class Explanation:
 
     asked: what the client asks of the cache, as far as the rule honours it. answer: what becomes of an answer with the
     head that was given. scope: who shares, hashed. credentials: names of what says who is calling. entry: as `X-AI-Cache-Key` shows it.
+    semantic: what is compared by its meaning where the entry is not found.
     """
 
     outcome: Outcome
@@ -50,6 +52,7 @@ class Explanation:
     question: dict[str, object] | None = None
     fingerprint: str | None = None
     entry: str | None = None
+    semantic: dict[str, object] | None = None
     answer: dict[str, object] | None = None
 
     def document(self) -> dict[str, object]:
@@ -90,6 +93,7 @@ def explain_request(
     except DialectError as error:
         return replace(known, reason=error.reason, detail=error.detail)
     known = replace(known, **_place(admitted, question, keyring), question=_facts(question, body))
+    known = replace(known, semantic=_meaning(admitted, question))
     if answer is None or known.outcome == "unanswered":
         return known
     weighed = weigh(admitted, question, answer, end_of_stream=False, limits=limits)
@@ -107,6 +111,17 @@ def _place(admitted: Admitted, question: Question, keyring: Keyring | None) -> d
     if wish.refresh and wish.only_if_cached:
         return place | {"outcome": "unanswered", "reason": Reason.ONLY_IF_CACHED}
     return place | {"outcome": "only_kept" if wish.only_if_cached else "refresh" if wish.refresh else "lookup"}
+
+
+def _meaning(admitted: Admitted, question: Question) -> dict[str, object] | None:
+    """How much text, and where it stands; or why none."""
+    window = compared(admitted, question)
+    if window is None:
+        return None
+    if isinstance(window, Unfit):
+        return {"compared": False, "reason": window}
+    places = [".".join(map(str, place)) for place in window.places]
+    return {"compared": True, "chars": len(window.text), "places": places, "text": digest(window.text)}
 
 
 def _asked(admitted: Admitted) -> dict[str, object] | None:

@@ -1,8 +1,9 @@
-"""`aicache stats`: what a running sidecar has done so far."""
+"""`aicache stats`: what a running sidecar has done so far, once or as it goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,21 +13,38 @@ from ai_cache_extproc.cli.output import Output, OutputOption, print_json
 from ai_cache_extproc.cli.words import duration, size, table
 
 DEFAULT_ADMIN = "127.0.0.1:9901"
+EVERY_S = 2.0
 
 
 def stats(
+    *,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on until Ctrl-C, with rates.")] = False,
+    every_s: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.1, help="With --watch.")] = EVERY_S,
+    ticks: Annotated[
+        int | None, typer.Option("--ticks", metavar="N", min=1, help="With --watch, end after so many.")
+    ] = None,
     admin: Annotated[
         str, typer.Option("--admin", metavar="ADDR", help="Of the sidecar: HOST:PORT or unix:PATH.")
     ] = DEFAULT_ADMIN,
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", metavar="FILE", help="Sent as for other commands; not asked for here."),
+    ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Show what a running sidecar has done so far, from its admin address.
 
-    Exit code 1 if there is none.
+    With --watch the table goes on: rates, hit ratio by rule and layer, why calls were bypassed, what hits spared; as JSON a
+    line for each look. Exit code 1 if there is no sidecar; a watch that is ended with Ctrl-C was good.
 
-    Example: aicache stats --admin 127.0.0.1:9901
+    Example: aicache stats --watch --admin 127.0.0.1:9901
     """
-    figures = ask(admin, "/stats")
+    if watch:
+        from ai_cache_extproc.cli.watching import watch_sidecar  # noqa: PLC0415 - a look needs none of it
+
+        watch_sidecar(admin, token_file, every_s=every_s, ticks=ticks, output=output)
+        return
+    figures = ask(admin, "/stats", token_file=token_file)
     if output is Output.JSON:
         print_json(figures)
     else:

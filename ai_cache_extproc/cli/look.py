@@ -13,6 +13,7 @@ import typer
 
 from ai_cache_extproc.cli.convert import HostsOption
 from ai_cache_extproc.cli.explanation import explain_request
+from ai_cache_extproc.cli.fields import fields_of
 from ai_cache_extproc.cli.output import Output, OutputOption, print_json
 from ai_cache_extproc.cli.plan import plan_of
 from ai_cache_extproc.cli.words import listed, table
@@ -168,26 +169,15 @@ def _head(
 def _headers(given: Sequence[str], body: bytes) -> dict[str, str]:
     """As Envoy shows them: lower case, repeated fields joined; with what every client of such an API sends."""
     sent = {"content-type": "application/json", "content-length": str(len(body))}
-    return sent | _fields(given, "--header")
+    return sent | fields_of(given, "--header")
 
 
 def _answer(status: int | None, given: Sequence[str], cluster: str) -> ResponseHead | None:
     """JSON, unless its headers say otherwise."""
     if status is None and not given and not cluster:
         return None
-    fields = {"content-type": "application/json"} | _fields(given, "--answer-header")
+    fields = {"content-type": "application/json"} | fields_of(given, "--answer-header")
     return ResponseHead(200 if status is None else status, fields, cluster)
-
-
-def _fields(given: Sequence[str], option: str) -> dict[str, str]:
-    own: dict[str, str] = {}
-    for field in given:
-        name, colon, value = field.partition(":")
-        name = name.strip().lower()
-        if not colon or not name:
-            raise typer.BadParameter(f"{name or field!r} has no colon; write 'name: value'", param_hint=option)
-        own[name] = f"{own[name]}, {value.strip()}" if name in own else value.strip()
-    return own
 
 
 def _known_key(config: Config) -> tuple[bytes | None, str]:

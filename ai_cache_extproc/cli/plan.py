@@ -8,13 +8,15 @@ from typing import assert_never
 
 from ai_cache_extproc.cli.dangers import dangers
 from ai_cache_extproc.cli.plan_controls import labels_row, rule_rows
+from ai_cache_extproc.cli.plan_semantic import meaning_rows, semantic_rows
 from ai_cache_extproc.cli.words import duration, listed, size
 from ai_cache_extproc.config.apisix_values import KEY_PREFIX as APISIX_KEY_PREFIX
 from ai_cache_extproc.config.higress_notes import Note
 from ai_cache_extproc.config.load import Loaded
-from ai_cache_extproc.config.model import Config, MemoryStore, RedisStore, SqliteStore
+from ai_cache_extproc.config.model import Config, MemoryStore, PluginStore, RedisStore, SqliteStore
 from ai_cache_extproc.config.rules import Match, Rule
 from ai_cache_extproc.config.scope import Scope
+from ai_cache_extproc.plugins import store_origin
 from ai_cache_extproc.stores.sqlite import default_path
 
 Rows = tuple[tuple[str, str], ...]
@@ -54,6 +56,7 @@ def plan_of(loaded: Loaded, environ: Mapping[str, str]) -> Plan:
         ("near copy", _near(config)),
         ("encryption", _encryption(config)),
         ("identity key", _key(config)),
+        *meaning_rows(config),
         ("waits", _waits(config)),
         ("Envoy", _envoy(config)),
         ("limits", _limits(config)),
@@ -64,7 +67,7 @@ def plan_of(loaded: Loaded, environ: Mapping[str, str]) -> Plan:
         ("spans", _spans(config)),
         ("prices", _prices(config)),
     )
-    rules = tuple(RulePlan(rule.name, _rule(rule)) for rule in config.rules)
+    rules = tuple(RulePlan(rule.name, _rule(rule, config)) for rule in config.rules)
     return Plan(source, loaded.dialect, rows, rules, loaded.notes, tuple(map(str, dangers(loaded))))
 
 
@@ -83,6 +86,8 @@ def _store(config: Config, environ: Mapping[str, str]) -> str:
             return f"SQLite file {path or default_path(environ)}, up to {size(bytes_max)}; the oldest make room"
         case RedisStore():
             return _redis(config.store)
+        case PluginStore(type=name):
+            return f"{name}, of the package {store_origin(name)}; what it promises is its own"
         case _:
             assert_never(config.store)
 
@@ -172,11 +177,11 @@ def _stopping(config: Config) -> str:
     )
 
 
-def _rule(rule: Rule) -> Rows:
+def _rule(rule: Rule, config: Config) -> Rows:
     rows = [("for", _match(rule.match) or ("every LLM call" if rule.template is None else "every JSON request"))]
     if not rule.enabled:
         return (*rows, ("does", "nothing: matching requests are bypassed (rule_disabled)"))
-    rows += (*_template(rule), *_apisix(rule))
+    rows += (*_template(rule), *_apisix(rule), *semantic_rows(rule, config))
     jitter = f", less up to {rule.ttl_jitter:.0%}" if rule.ttl_jitter else ""
     rows.append(("kept for", "ever" if rule.ttl_s is None else f"{duration(rule.ttl_s)}{jitter}"))
     rows.append(("shared by", _sharing(rule)))

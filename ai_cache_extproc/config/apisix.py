@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, get_args
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from ai_cache_extproc.config.apisix_document import AiCache, Beside, PluginMeta, Route
 from ai_cache_extproc.config.apisix_rule import Share, route_id_of, rule_of, said_of_rule
 from ai_cache_extproc.config.apisix_secrets import API_KEY, SCOPE_VARIABLE, refuse_unknown, secret_of
-from ai_cache_extproc.config.apisix_semantic import ApisixEmbedder, ApisixSemantic
+from ai_cache_extproc.config.apisix_semantic import NotTaken, Search, said_of_search, search_of
 from ai_cache_extproc.config.apisix_store import password_of, said_of_store, store_of
 from ai_cache_extproc.config.document import Document
 from ai_cache_extproc.config.faults import faults_of
@@ -89,17 +89,20 @@ def translate(document: Document, *, base: Mapping[str, object], environ: Mappin
     beside = _beside(reading, config, route)
     store = _store(reading, config)
     rule = rule_of(config, route=route, beside=beside, share=share, disabled=meta.disable)
-    semantic = _semantic(reading, config, str(rule["name"]))
+    search = _search(reading, config, store, is_theirs=beside is not None)
     if route is not None:
         _say_of_route(reading, outer, route, wrapping, asked=beside is not None)
     for note in (*said_of_rule(config, beside=beside, share=share), *said_of_store(config, store)):
         top = note.location[:1] in {(), (BESIDE,)}
         reading.note(note, prefix=() if top else reading.prefix)
     values = {**base, "store": store, "rules": [rule]}
+    if search is not None:
+        rule |= {"layers": list(config.layers), "semantic": search.semantic}
+        values |= {"embedder": search.embedder, "index": search.index}
     if not config.cache_headers:
         labels: dict[str, object] = dict.fromkeys(("status", "age", "similarity", "key", "reason"))
         values["labels"] = {**labels, "standard_cache_status": False, "standard_age": False}
-    return Translation(values, tuple(reading.notes), () if semantic is None else (semantic,), "apisix")
+    return Translation(values, tuple(reading.notes), "apisix")
 
 
 def _share(environ: Mapping[str, str]) -> Share:
@@ -174,57 +177,37 @@ def _store(reading: _Reading, config: AiCache) -> dict[str, object]:
         raise reading.refused((*reading.prefix, "redis_password"), str(error)) from None
 
 
-def _semantic(reading: _Reading, config: AiCache, rule: str) -> ApisixSemantic | None:
+def _search(reading: _Reading, config: AiCache, store: dict[str, object], *, is_theirs: bool) -> Search | None:
+    """The semantic layer. is_theirs: answers are kept under the keys of the plugin."""
     given = config.semantic
     if given is None:
         return None
     where: Location = (*reading.prefix, "semantic")
-    enabled = "semantic" in config.layers
-    if enabled:
-        text = "is checked and nothing more: semantic search is not part of this version"
-    else:
-        text = 'is not used: `layers` does not name "semantic"'
-    reading.note(Note(where, text))
-    match = given.match
-    return ApisixSemantic(
-        rule,
-        enabled,
-        given.similarity_threshold,
-        given.top_k,
-        given.ttl,
-        match.message_countback,
-        match.ignore_system_prompts,
-        match.ignore_assistant_prompts,
-        match.ignore_tool_prompts,
-        _embedder(reading, config, where),
-        given.vector_search.redis.index,
-    )
+    key = _embedding_key(reading, config, where)
+    if "semantic" not in config.layers:
+        reading.note(Note(where, 'is not used: `layers` does not name "semantic"'))
+        return None
+    for note in said_of_search(given, database=config.redis_database):
+        reading.note(note, prefix=where)
+    try:
+        return search_of(given, key, store, is_theirs=is_theirs, timeout_ms=config.redis_timeout)
+    except NotTaken as fault:
+        raise reading.refused((*where, *fault.where), str(fault)) from None
 
 
-def _embedder(reading: _Reading, config: AiCache, where: Location) -> ApisixEmbedder:
+def _embedding_key(reading: _Reading, config: AiCache, where: Location) -> SecretStr:
     assert config.semantic is not None
     embedding = config.semantic.embedding
     service = embedding.openai or embedding.azure_openai
     assert service is not None
-    kind, model = ("azure_openai", "") if embedding.openai is None else ("openai", embedding.openai.model)
-    at = (*where, "embedding", kind)
+    at = (*where, "embedding", "azure_openai" if embedding.openai is None else "openai", "api_key")
     try:
         key = secret_of(service.api_key, API_KEY, reading.environ)
     except ValueError as error:
-        raise reading.refused((*at, "api_key"), str(error)) from None
+        raise reading.refused(at, str(error)) from None
     if key is None:
-        raise reading.refused((*at, "api_key"), f"is missing; give it here, or in {API_KEY} or {API_KEY}_FILE")
-    if service.endpoint.startswith("http://"):
-        reading.note(Note((*at, "endpoint"), "sends questions and the key in clear", "write https://"))
-    return ApisixEmbedder(
-        "azure_openai" if embedding.openai is None else "openai",
-        service.endpoint,
-        model,
-        key,
-        service.dimensions,
-        service.ssl_verify,
-        service.timeout,
-    )
+        raise reading.refused(at, f"is missing; give it here, or in {API_KEY} or {API_KEY}_FILE")
+    return key
 
 
 def _say_of_route(

@@ -36,16 +36,9 @@ def _unique(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
-def _built_in(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    # The seam of the semantic layer: it goes once a rule has a section that says how to embed and where to search.
-    if "semantic" in layers:
-        raise ValueError('names "semantic", which this version does not have; leave it out')
-    return layers
-
-
 Tag = Annotated[str, AfterValidator(_tag)]
 Tags = Annotated[tuple[Tag, ...], Field(max_length=TAGS_MAX), AfterValidator(_unique)]
-Layers = Annotated[tuple[Layer, ...], Field(min_length=1), AfterValidator(_unique), AfterValidator(_built_in)]
+Layers = Annotated[tuple[Layer, ...], Field(min_length=1), AfterValidator(_unique)]
 
 
 class BypassOn(Section):

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from ai_cache_extproc.config.fields import Sections, advice, dotted, holds_secret, untagged
 from ai_cache_extproc.config.model import Config
-from ai_cache_extproc.config.section import FieldFaults, Location
+from ai_cache_extproc.config.section import FieldFaults, Location, SectionRefused
 from ai_cache_extproc.errors import ConfigError
 
 VALUE_CHARS_MAX = 60
@@ -51,9 +51,23 @@ def faults_of(error: ValidationError, source_of: SourceOf, root: Sections = (Con
             for within, reason in cause.faults:
                 location = (*section, *within)
                 yield ConfigError(dotted(location), reason, source=source_of(location))
+        elif isinstance(cause, SectionRefused):
+            section, _ = untagged(detail["loc"], root)
+            yield from _within(cause, section, source_of)
         else:
             location, reason = _explained(detail, root)
             yield ConfigError(dotted(location), reason, source=source_of(location))
+
+
+def _within(refused: SectionRefused, section: Location, source_of: SourceOf) -> Iterator[ConfigError]:
+    """The faults of a section that was validated by itself, as those of the document."""
+
+    def source_within(location: Location) -> str | None:
+        return source_of((*section, *location))
+
+    for fault in faults_of(refused.error, source_within, (refused.section,)):
+        path = ".".join(part for part in (dotted(section), fault.path) if part)
+        yield ConfigError(path, fault.reason, source=fault.source)
 
 
 def _explained(detail: ErrorDetails, root: Sections) -> tuple[Location, str]:

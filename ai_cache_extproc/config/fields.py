@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from ai_cache_extproc.config.model import Config
 from ai_cache_extproc.config.section import Location, Section
+from ai_cache_extproc.config.stores import PLUGIN_TAG, PluginStore
 
 Sections = tuple[type[Section], ...]
 """The sections that may stand in one place; more than one where a `type` chooses."""
@@ -112,6 +113,8 @@ def _secret(annotation: object) -> bool:
 
 
 def _type_of(section: type[Section]) -> str | None:
+    if section is PluginStore:
+        return PLUGIN_TAG
     field = section.model_fields.get("type")
     if field is None or get_origin(field.annotation) is not Literal:
         return None

@@ -13,7 +13,7 @@ from ai_cache_extproc.config.higress_document import HigressConfig
 from ai_cache_extproc.config.higress_notes import Note
 from ai_cache_extproc.config.higress_parts import parts_of
 from ai_cache_extproc.config.higress_rule import rule_of
-from ai_cache_extproc.config.higress_semantic import HigressSemantic, semantic_of, service_names
+from ai_cache_extproc.config.higress_semantic import Search, semantic_of, service_names, together
 from ai_cache_extproc.config.higress_services import Hosts, idle_hosts
 from ai_cache_extproc.config.higress_store import store_of
 from ai_cache_extproc.config.model import Config
@@ -46,18 +46,23 @@ def translate(document: Document, *, base: Mapping[str, object], hosts: Hosts, s
     notes += store_notes
     if store:
         values["store"] = store
-    semantic: list[HigressSemantic] = []
+    searches: list[Search] = []
     rules: list[dict[str, object]] = []
     for part in placed:
         rule, said = rule_of(part.config, name=part.name, match=part.match, location=part.location, scope=part.scope)
-        kept, said_of_search = semantic_of(part.config, rule=part.name, location=part.location, hosts=hosts)
+        search, said_of_search = semantic_of(
+            part.config, document, location=part.location, hosts=hosts, scope=part.scope
+        )
+        if search is not None:
+            rule |= {"layers": ["exact", "semantic"], "semantic": search.semantic}
+            searches.append(search)
         rules.append(rule)
         notes += (*said, *said_of_search)
-        semantic += () if kept is None else (kept,)
     values["rules"] = rules
+    values |= together(searches, document)
     names = [name for part in placed for name in service_names(part.config)]
     notes += (Note((), sentence) for sentence in idle_hosts(hosts, names))
-    return Translation(values, tuple(_with_source(note, document) for note in notes), tuple(semantic))
+    return Translation(values, tuple(_with_source(note, document) for note in notes))
 
 
 def _refuse_mixture(document: Document) -> None:

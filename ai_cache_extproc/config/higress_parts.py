@@ -70,10 +70,12 @@ def _parts_of_resource(document: Document, scope: str | None) -> tuple[list[Plac
         match, ignored = _match(rule)
         notes += (Note((*location, name), "is not looked at beside the others, as in Higress") for name in ignored)
         name = _name((*rule.ingress, *rule.domain, *rule.service)[0], names)
-        placed.append(Placed(name, match, rule.config, (*location, "config"), scope_of(rule.config)))
+        placed.append(
+            Placed(name, match, _partitioned(rule.config, resource), (*location, "config"), scope_of(rule.config))
+        )
     for key, config in (("pluginConfig", spec.pluginConfig), ("defaultConfig", spec.defaultConfig)):
         if config is not None:
-            placed.append(Placed("default", {}, config, ("spec", key), scope_of(config)))
+            placed.append(Placed("default", {}, _partitioned(config, resource), ("spec", key), scope_of(config)))
     if not placed and not spec.matchRules and not spec.defaultConfigDisable:
         reason = "has neither `defaultConfig` nor `matchRules`: it configures nothing"
         raise ConfigError("spec", reason, source=document.source_of(("spec",)))
@@ -157,3 +159,10 @@ def _name(wanted: str, taken: set[str]) -> str:
         name = f"{stem}-{number}"
     taken.add(name)
     return name
+
+
+def _partitioned(config: HigressConfig, resource: WasmPlugin) -> HigressConfig:
+    """With what stands beside `spec`, for all that say nothing of it."""
+    if config.partition is not None or resource.partition is None:
+        return config
+    return config.model_copy(update={"partition": resource.partition})

@@ -28,6 +28,8 @@ def rule_of(
         rule |= {"anonymous": "shared", "scope": {"credentials": [], "parameters": []}}
     rule["template"] = _template(config)
     rule["higress"] = {"key_prefix": _key_prefix(config), "share": scope}
+    if config.partition == "none":
+        rule["higress"] = {"key_prefix": _key_prefix(config), "share": scope, "partitioned": False}
     notes = (Note((*location, *note.location), note.text, note.fix) for note in _said_of(config))
     return rule, tuple(notes)
 
@@ -83,8 +85,6 @@ def _said_of(config: HigressConfig) -> Iterator[Note]:
         yield Note(("cacheToolCallsFrom",), text)
     if config.cacheKeyStrategy == "allQuestions" and config.cacheKeyFrom is not None:
         yield Note(("cacheKeyFrom",), "is not used with `cacheKeyStrategy: allQuestions`, as in the plugin")
-    if config.partition is not None:
-        yield Note(("partition",), "changes nothing before there is semantic search")
 
 
 def _said_of_store(config: HigressConfig) -> Iterator[Note]:

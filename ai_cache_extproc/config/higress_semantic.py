@@ -1,99 +1,75 @@
-"""What a Higress document says of semantic search: checked, completed with the plugin's defaults, and kept.
+"""What a Higress document says of matching by meaning, as native values: its vendors, its scores, its own points.
 
-Nothing searches yet. A threshold that cannot tell neighbours from strangers is not taken over.
+A score becomes a cosine here. A threshold that cannot tell neighbours from strangers is not taken over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import SecretStr
 
-from ai_cache_extproc.config.addresses import TcpAddress
+from ai_cache_extproc.config.document import Document
+from ai_cache_extproc.config.fields import dotted
 from ai_cache_extproc.config.higress_document import DashBlock, EmbeddingService, HigressConfig, VectorService
 from ai_cache_extproc.config.higress_notes import Note
-from ai_cache_extproc.config.higress_services import Hosts, address_of
+from ai_cache_extproc.config.higress_scores import CHROMA_IS_SQUARED, Unusable, cosine_of
+from ai_cache_extproc.config.higress_services import Hosts, address_of, on_one_line
+from ai_cache_extproc.config.indexes import COLLECTION_PATTERN
 from ai_cache_extproc.config.section import Location
+from ai_cache_extproc.config.thresholds import threshold_for
+from ai_cache_extproc.errors import ConfigError
 
 TIMEOUT_MS = 10_000
-THRESHOLD = 1000.0
-VECTOR_PORT = 443
+"""What the plugin waits for either service where the document says nothing."""
+TIMEOUT_MS_MAX = 2000
+"""Twice this, behind the wait for a flight, is what Envoy allows as it is shipped."""
+HTTPS_PORT = 443
+TOP_K_MIN, TOP_K_MAX = 4, 64
 DASH_THRESHOLD = 0.1
 DASHSCOPE_HOST = "dashscope.aliyuncs.com"
+HUGGINGFACE_HOST = "router.huggingface.co"
+HUGGINGFACE_OLD_HOST = "api-inference.huggingface.co"
+PINECONE_DEFAULT = "__default__"
 
 _EMBEDDERS: Mapping[str, tuple[str, int, str]] = {
-    "dashscope": (DASHSCOPE_HOST, 443, "text-embedding-v2"),
-    "openai": ("api.openai.com", 443, "text-embedding-3-small"),
-    "azure": ("", 443, "text-embedding-ada-002"),
-    "cohere": ("api.cohere.com", 443, "embed-english-v2.0"),
+    "dashscope": (DASHSCOPE_HOST, HTTPS_PORT, "text-embedding-v2"),
+    "openai": ("api.openai.com", HTTPS_PORT, "text-embedding-3-small"),
+    "azure": ("", HTTPS_PORT, "text-embedding-ada-002"),
+    "cohere": ("api.cohere.com", HTTPS_PORT, "embed-english-v2.0"),
     "ollama": ("localhost", 11434, "llama3.2"),
-    "huggingface": ("api-inference.huggingface.co", 443, "sentence-transformers/all-MiniLM-L6-v2"),
-    "textin": ("api.textin.com", 443, ""),
-    "xfyun": ("emb-cn-huabei-1.xf-yun.com", 443, ""),
+    "huggingface": (HUGGINGFACE_HOST, HTTPS_PORT, "sentence-transformers/all-MiniLM-L6-v2"),
+    "textin": ("api.textin.com", HTTPS_PORT, ""),
+    "xfyun": ("emb-cn-huabei-1.xf-yun.com", HTTPS_PORT, ""),
 }
 """Host, port and model where the document names none."""
-_DISTANCES = frozenset({"dashvector", "chroma", "weaviate"})
-"""Kinds whose score is a distance: closer is smaller. Of all others it is a similarity."""
-_STRANGERS_APART = 2.0
-"""The greatest cosine distance there is, and the squared Euclidean one of unit vectors that have nothing in common."""
+_SHARED = ("timeout_ms",)
+"""Settings in which two rules may differ all the same."""
+
+Values = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a service answers. address: None where only the gateway knows it. host: what it is asked as, may be empty."""
+class Search:
+    """What one rule is searched with, as native values. embedder, index: of the document; semantic: of the rule.
 
-    service: str
-    host: str
-    address: TcpAddress | None
-    timeout_ms: int
+    embedding, vector: where in the document the two services stand.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class HigressEmbedder:
-    """How questions become vectors. model: empty where the API takes none. dimensions: 0 where it is not asked for."""
-
-    type: str
-    endpoint: Endpoint
-    model: str
-    api_key: SecretStr | None
-    api_version: str = ""
-    app_id: str = ""
-    app_secret: SecretStr | None = None
-    dimensions: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class HigressIndex:
-    """Where vectors are searched. threshold: of the store's own score, None where the document's is not used."""
-
-    type: str
-    endpoint: Endpoint
-    collection: str
-    top_k: int
-    threshold: float | None
-    relation: Literal["lt", "lte", "gt", "gte"]
-    api_key: SecretStr | None = None
-    username: str = ""
-    password: SecretStr | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HigressSemantic:
-    """The semantic settings of one rule. answers: whether a neighbour brings its answer, or names a question in the store."""
-
-    rule: str
-    enabled: bool
-    embedder: HigressEmbedder | None
-    index: HigressIndex | None
-    answers: Literal["index", "store"] = "index"
+    embedder: Values
+    index: Values
+    semantic: Values
+    embedding: Location
+    vector: Location
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
     """Where the configuration stands in the document, and what was told of services."""
 
+    document: Document
     location: Location
     hosts: Hosts
     notes: list[Note]
@@ -101,16 +77,82 @@ class _Reading:
     def note(self, *location: str, text: str, fix: str = "") -> None:
         self.notes.append(Note((*self.location, *location), text, fix))
 
+    def refused(self, *location: str, reason: str) -> ConfigError:
+        where = (*self.location, *location)
+        return ConfigError(dotted(where), reason, source=self.document.source_of(where))
+
+    def timeout_ms(self, section: str, asked: int) -> int:
+        """At most as long as a lookup by meaning may take."""
+        asked_ms = asked or TIMEOUT_MS
+        if asked_ms > TIMEOUT_MS_MAX:
+            default = "" if asked else " (the plugin's default)"
+            text = f"{asked_ms} ms{default} is longer than Envoy waits; {TIMEOUT_MS_MAX} ms hold, then the request goes upstream"
+            self.note(section, "timeout", text=text)
+        return min(asked_ms, TIMEOUT_MS_MAX)
+
+    def url(self, where: tuple[str, str], name: str, host: str, port: int) -> str:
+        """Where a service is asked: as told, else at its own host."""
+        try:
+            address = address_of(name, host, port, self.hosts)
+        except ValueError as error:
+            raise self.refused(*where, reason=str(error)) from None
+        if address.port == HTTPS_PORT:
+            return f"https://{str(address).removesuffix(f':{HTTPS_PORT}')}"
+        return f"http://{address}"
+
 
 def semantic_of(
-    config: HigressConfig, *, rule: str, location: Location, hosts: Hosts
-) -> tuple[HigressSemantic | None, tuple[Note, ...]]:
-    """The semantic settings of a rule, None where it has none; and what is to be said of them."""
-    reading = _Reading(location, hosts, [])
-    semantic = _semantic(config, rule, reading)
-    if semantic is None and config.enableSemanticCache:
+    config: HigressConfig, document: Document, *, location: Location, hosts: Hosts, scope: str
+) -> tuple[Search | None, tuple[Note, ...]]:
+    """What a rule is searched with, None where it is not; and what is to be said of it. Raises ConfigError."""
+    reading = _Reading(document, location, hosts, [])
+    search = _search(config, reading)
+    if search is None and config.enableSemanticCache and config.searched is None and config.Dash is None:
         reading.note("enableSemanticCache", text="has nothing to search in", fix="give `vector` and `embedding`")
-    return semantic, tuple(reading.notes)
+    if config.partition is None:
+        return search, tuple(reading.notes)
+    if search is None:
+        reading.note("partition", text="changes nothing where nothing is searched")
+    elif scope != "everyone":
+        reason = "`none` mixes callers, whom `scope: credential` keeps apart; leave one of the two out"
+        raise reading.refused("partition", reason=reason)
+    else:
+        search.index["partitioned"] = False
+    return search, tuple(reading.notes)
+
+
+def together(searches: Sequence[Search], document: Document) -> Values:
+    """The embedder and the index of all rules; nothing where none is searched.
+
+    Raises ConfigError for a second one of either.
+    """
+    if not searches:
+        return {}
+    first = searches[0]
+    for other in searches[1:]:
+        for name, ours, theirs, here, there in (
+            ("embedder", other.embedder, first.embedder, other.embedding, first.embedding),
+            ("index", other.index, first.index, other.vector, first.vector),
+        ):
+            if _lasting(ours) != _lasting(theirs):
+                reason = (
+                    f"is not what {dotted(there)} is; one sidecar has one {name}, so run a second sidecar for this one"
+                )
+                raise ConfigError(dotted(here), reason, source=document.source_of(here))
+    embedder, index = dict(first.embedder), dict(first.index)
+    embedder["timeout_ms"] = min(_ms(each.embedder) for each in searches)
+    index["timeout_ms"] = min(_ms(each.index) for each in searches)
+    return {"embedder": embedder, "index": index}
+
+
+def _lasting(values: Values) -> Values:
+    return {name: value for name, value in values.items() if name not in _SHARED}
+
+
+def _ms(values: Values) -> int:
+    found = values["timeout_ms"]
+    assert isinstance(found, int)
+    return found
 
 
 def service_names(config: HigressConfig) -> Iterator[str]:
@@ -121,128 +163,129 @@ def service_names(config: HigressConfig) -> Iterator[str]:
         yield from filter(None, (config.Dash.dashScopeServiceName, config.Dash.dashVectorServiceName))
 
 
-def _semantic(config: HigressConfig, rule: str, reading: _Reading) -> HigressSemantic | None:
-    embedding, vector = config.embedded_by, config.searched
-    first = next((name for name in ("vector", "embedding", "Dash") if getattr(config, name) is not None), None)
-    if first is None or (embedding is None and vector is None and config.Dash is None):
-        return None
-    reading.note(first, text="is checked and nothing more: semantic search is not part of this version")
+def _search(config: HigressConfig, reading: _Reading) -> Search | None:
+    embedding, vector, is_on = config.embedded_by, config.searched, config.cacheKeyStrategy != "disabled"
     if embedding is None and vector is None:
-        assert config.Dash is not None
-        return _dash(config.Dash, rule, reading, enabled=config.cacheKeyStrategy != "disabled")
+        return None if config.Dash is None or not is_on else _dash(config.Dash, reading)
     if config.Dash is not None:
         reading.note("Dash", text="is not used beside `vector` and `embedding`", fix="leave one of the two out")
     if embedding is None:
         reading.note("vector", text="finds nothing without vectors of questions", fix="give `embedding`")
     if vector is None:
         reading.note("embedding", text="has nothing to search in", fix="give `vector`")
+    if embedding is None or vector is None or not is_on:
+        return None
     # Off only where it says so and a store can answer alone; the plugin means the same, and forgets it (its issue 3880).
-    exact_alone = config.enableSemanticCache is False and config.store is not None
-    enabled = vector is not None and not exact_alone and config.cacheKeyStrategy != "disabled"
-    return HigressSemantic(
-        rule,
-        enabled,
-        None if embedding is None else _embedder(embedding, reading),
-        None if vector is None else _index(vector, reading),
+    if config.enableSemanticCache is False and config.store is not None:
+        reading.note("vector", text="is not searched: `enableSemanticCache` is false")
+        return None
+    embedder, index = _embedder(embedding, reading), _index(vector, reading)
+    return _found(embedder, index, _semantic(vector, embedder, reading), reading, places=("embedding", "vector"))
+
+
+def _found(embedder: Values, index: Values, semantic: Values, reading: _Reading, *, places: tuple[str, str]) -> Search:
+    embedding, vector = places
+    reading.note(
+        vector,
+        text="finds neighbours, of which the guards (`strict`) let those through that ask the same",
+        fix="`aicache convert` prints a document of ours, where `semantic: {guards: balanced}` loosens them",
     )
+    return Search(embedder, index, semantic, (*reading.location, embedding), (*reading.location, vector))
 
 
-def _embedder(service: EmbeddingService, reading: _Reading) -> HigressEmbedder:
+def _semantic(vector: VectorService, embedder: Values, reading: _Reading) -> Values:
+    """The settings of the rule. Raises ConfigError where nobody knows how close is close enough."""
+    semantic: Values = {"top_k": min(max(vector.topK, TOP_K_MIN), TOP_K_MAX)}
+    threshold = cosine_of(vector)
+    if not isinstance(threshold, Unusable):
+        if vector.type == "chroma":
+            reading.note("vector", "threshold", text=CHROMA_IS_SQUARED)
+        return semantic | {"similarity_threshold": threshold}
+    model = str(embedder.get("model", ""))
+    if threshold_for(model).value is None:
+        named = f'"{on_one_line(model)}"' if model else f"the model of {embedder['type']}"
+        reason = f"{threshold.text}, and nobody has an idea of one for {named}; {threshold.fix}"
+        raise reading.refused("vector", threshold.key, reason=reason)
+    text = f"{threshold.text}; the embedder's own threshold is used"
+    reading.note("vector", threshold.key, text=text, fix=threshold.fix)
+    return semantic
+
+
+def _embedder(service: EmbeddingService, reading: _Reading) -> Values:
     assert service.type is not None
     host, port, model = _EMBEDDERS[service.type]
-    host = service.serviceHost or host
-    address = _address(("embedding", "serviceName"), service.serviceName, host, service.servicePort or port, reading)
-    return HigressEmbedder(
-        service.type,
-        Endpoint(service.serviceName, host, address, service.timeout or TIMEOUT_MS),
-        service.model or model,
-        _secret(service.apiKey),
-        api_version=service.apiVersion,
-        app_id=service.textinAppId or service.appId,
-        app_secret=_secret(service.textinSecretCode) or _secret(service.apiSecret),
-        dimensions=service.textinMatryoshkaDim,
-    )
+    if service.type == "huggingface" and service.serviceHost == HUGGINGFACE_OLD_HOST:
+        reading.note("embedding", "serviceHost", text=f"is no more; {HUGGINGFACE_HOST} is asked")
+        own_host = ""
+    else:
+        own_host = service.serviceHost
+    url = reading.url(("embedding", "serviceName"), service.serviceName, own_host or host, service.servicePort or port)
+    values: Values = {"type": service.type, "url": url}
+    values["timeout_ms"] = reading.timeout_ms("embedding", service.timeout)
+    model = service.model or model
+    if model:
+        values["model"] = model
+    if service.apiKey.get_secret_value() and service.type != "textin":
+        values["api_key"] = service.apiKey
+    match service.type:
+        case "openai":
+            values["path"] = "/v1/embeddings"
+        case "azure":
+            values |= {"type": "azure_openai", "api_version": service.apiVersion}
+        case "huggingface" if own_host:
+            values["path"] = "/pipeline/feature-extraction/{model}"
+        case "huggingface":
+            values["url"] = f"{url}/hf-inference"
+        case "textin":
+            values |= {
+                "app_id": service.textinAppId,
+                "app_secret": service.textinSecretCode,
+                "dimensions": service.textinMatryoshkaDim,
+            }
+        case "xfyun":
+            values |= {"app_id": service.appId, "api_secret": service.apiSecret}
+        case _:
+            pass
+    if service.type in {"textin", "xfyun"}:
+        values.pop("model", None)
+    return values
 
 
-def _index(service: VectorService, reading: _Reading) -> HigressIndex:
+def _index(service: VectorService, reading: _Reading) -> Values:
     assert service.type is not None
     if service.serviceDomain and service.serviceHost:
         reading.note("vector", "serviceDomain", text="is not used beside `serviceHost`")
-    name, host, port = service.serviceName, service.serviceHost or service.serviceDomain, service.servicePort
-    address = _address(("vector", "serviceName"), name, host, port or VECTOR_PORT, reading)
-    usable = _is_usable(service, reading)
-    return HigressIndex(
-        service.type,
-        Endpoint(name, host, address, service.timeout or TIMEOUT_MS),
-        service.collectionID,
-        service.topK or 1,
-        (service.threshold or THRESHOLD) if usable else None,
-        service.thresholdRelation,
-        api_key=_secret(service.apiKey),
-        username=service.esUsername,
-        password=_secret(service.esPassword),
-    )
+    host = service.serviceHost or service.serviceDomain
+    url = reading.url(("vector", "serviceName"), service.serviceName, host, service.servicePort or HTTPS_PORT)
+    collection = service.collectionID or PINECONE_DEFAULT
+    values = _index_at(url, service.type, _collection(collection, reading, "vector", "collectionID"), service.apiKey)
+    values["timeout_ms"] = reading.timeout_ms("vector", service.timeout)
+    if service.type == "elasticsearch" and "api_key" not in values and service.esUsername:
+        values |= {"username": service.esUsername, "password": service.esPassword}
+    return values
 
 
-def _is_usable(service: VectorService, reading: _Reading) -> bool:
-    """Whether the threshold tells neighbours from strangers; where not, a note says so."""
-    threshold, relation = service.threshold or THRESHOLD, service.thresholdRelation
-    shown = f"`{relation} {threshold:g}`"
-    instead = "the embedder's own threshold will be used"
-    smaller = service.type in _DISTANCES
-    fix = (
-        "write `thresholdRelation: lt` and, as in `threshold: 0.1`, a distance"
-        if smaller
-        else ("write `thresholdRelation: gt` and, as in `threshold: 0.9`, a similarity")
-    )
-    if relation.startswith("l") != smaller:
-        score = "smaller for the closer" if smaller else "greater for the closer (cosine)"
-        text = f"{shown} is the wrong way round for {service.type}, whose score is {score}; {instead}"
-        reading.note("vector", "thresholdRelation", text=text, fix=fix)
-        return False
-    given = "" if service.threshold else " (the plugin's default)"
-    if (smaller and threshold >= _STRANGERS_APART) or (not smaller and threshold <= 0):
-        reading.note(
-            "vector", "threshold", text=f"{shown}{given} takes any question for a neighbour; {instead}", fix=fix
+def _index_at(url: str, kind: str, collection: str, key: SecretStr) -> Values:
+    values: Values = {"type": kind, "url": url, "collection": collection, "layout": "higress"}
+    return values | ({"api_key": key} if key.get_secret_value() else {})
+
+
+def _collection(name: str, reading: _Reading, *where: str) -> str:
+    if re.fullmatch(COLLECTION_PATTERN, name) is None:
+        raise reading.refused(
+            *where, reason="may hold letters, digits and . _ : - only, up to 255; name another collection"
         )
-        return False
-    if (smaller and threshold < 0) or (not smaller and threshold > 1):
-        reading.note("vector", "threshold", text=f"{shown}{given} lets no neighbour through; {instead}", fix=fix)
-        return False
-    return True
+    return name
 
 
-def _dash(block: DashBlock, rule: str, reading: _Reading, *, enabled: bool) -> HigressSemantic:
+def _dash(block: DashBlock, reading: _Reading) -> Search:
     """As the demo has it: a neighbour's question, then the answer that stands under it."""
-    name, end = block.dashScopeServiceName, block.dashVectorEnd.removeprefix("https://").rstrip("/")
-    address = _address(("Dash", "dashScopeServiceName"), name, DASHSCOPE_HOST, VECTOR_PORT, reading)
-    scope = Endpoint(name, DASHSCOPE_HOST, address, TIMEOUT_MS)
-    address = _address(("Dash", "dashVectorEnd"), block.dashVectorServiceName, end, VECTOR_PORT, reading)
-    vector = Endpoint(block.dashVectorServiceName, end, address, TIMEOUT_MS)
-    return HigressSemantic(
-        rule,
-        enabled,
-        HigressEmbedder("dashscope", scope, "text-embedding-v1", _secret(block.dashScopeKey)),
-        HigressIndex(
-            "dashvector",
-            vector,
-            block.dashVectorCollection,
-            1,
-            DASH_THRESHOLD,
-            "lt",
-            api_key=_secret(block.dashVectorKey),
-        ),
-        answers="store",
-    )
-
-
-def _address(where: tuple[str, str], name: str, host: str, port: int, reading: _Reading) -> TcpAddress | None:
-    try:
-        return address_of(name, host, port, reading.hosts)
-    except ValueError as error:
-        reading.note(*where, text=str(error))
-        return None
-
-
-def _secret(value: SecretStr) -> SecretStr | None:
-    return value if value.get_secret_value() else None
+    end = block.dashVectorEnd.removeprefix("https://").rstrip("/")
+    scope = reading.url(("Dash", "dashScopeServiceName"), block.dashScopeServiceName, DASHSCOPE_HOST, HTTPS_PORT)
+    vector = reading.url(("Dash", "dashVectorEnd"), block.dashVectorServiceName, end, HTTPS_PORT)
+    embedder: Values = {"type": "dashscope", "url": scope, "model": "text-embedding-v1", "api_key": block.dashScopeKey}
+    collection = _collection(block.dashVectorCollection, reading, "Dash", "dashVectorCollection")
+    index = _index_at(vector, "dashvector", collection, block.dashVectorKey)
+    embedder["timeout_ms"] = index["timeout_ms"] = TIMEOUT_MS_MAX
+    semantic: Values = {"top_k": TOP_K_MIN, "similarity_threshold": 1 - DASH_THRESHOLD}
+    return _found(embedder, index, semantic, reading, places=("Dash", "Dash"))

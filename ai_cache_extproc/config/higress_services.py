@@ -58,6 +58,11 @@ def is_host(text: str) -> bool:
     return "%" not in text
 
 
+def on_one_line(text: str) -> str:
+    """What a document says, for people: it may be any text."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def redis_port(service: CacheService) -> int:
     """The port as the plugin chooses it."""
     if service.servicePort is not None:
@@ -72,14 +77,15 @@ def address_of(name: str, host: str, port: int, hosts: Hosts) -> TcpAddress:
     """
     if name in hosts:
         return hosts[name]
+    shown = on_one_line(name)
     if not host and name.endswith(".static"):
         raise ValueError(
-            f'"{name}" is known to the gateway alone; say where it is: `{HOST_FLAG} {name}=HOST:PORT`, or {HOSTS_VARIABLE}'
+            f'"{shown}" is known to the gateway alone; say where it is: `{HOST_FLAG} {shown}=HOST:PORT`, or {HOSTS_VARIABLE}'
         )
     found = host or name.removesuffix(".dns")
     if not is_host(found):
         raise ValueError(
-            f'"{found}" is no host name; correct it, or say where the service is: `{HOST_FLAG} {name}=HOST:PORT`'
+            f'"{on_one_line(found)}" is no host name; correct it, or say where the service is: `{HOST_FLAG} {shown}=HOST:PORT`'
         )
     return TcpAddress(found, port)
 

@@ -11,7 +11,8 @@ from ai_cache_extproc.config.http import HttpService, refuse_two
 from ai_cache_extproc.config.section import Section
 from ai_cache_extproc.config.stores import RedisService
 
-Collection = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,255}$")]
+COLLECTION_PATTERN = r"^[A-Za-z0-9_.:-]{1,255}$"
+Collection = Annotated[str, Field(pattern=COLLECTION_PATTERN)]
 
 
 class EmbeddedIndex(Section):

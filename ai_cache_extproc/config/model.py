@@ -18,7 +18,9 @@ from ai_cache_extproc.config.admin import AdminAccess, admin_faults
 from ai_cache_extproc.config.apisix_values import KEY_PREFIX as APISIX_KEY_PREFIX
 from ai_cache_extproc.config.apisix_values import ApisixOverride, ApisixValues
 from ai_cache_extproc.config.controls import BypassOn, Controls
+from ai_cache_extproc.config.embedders import Embedder
 from ai_cache_extproc.config.encryption import Encryption, EncryptionKey
+from ai_cache_extproc.config.indexes import EmbeddedIndex, Index
 from ai_cache_extproc.config.labels import Labels
 from ai_cache_extproc.config.prices import Price, price_faults
 from ai_cache_extproc.config.rules import (
@@ -32,15 +34,27 @@ from ai_cache_extproc.config.rules import (
 )
 from ai_cache_extproc.config.scope import CREDENTIAL_HEADERS, CREDENTIAL_PARAMETERS, IdentityPart, Scope
 from ai_cache_extproc.config.section import Fault, FieldFaults, Section
-from ai_cache_extproc.config.stores import MemoryStore, RedisStore, RedisTls, Sentinel, SqliteStore, Store
+from ai_cache_extproc.config.semantic import Semantic, deadline_faults, layout_fault, semantic_deadline_ms
+from ai_cache_extproc.config.stores import MemoryStore, PluginStore, RedisStore, RedisTls, Sentinel, SqliteStore, Store
 from ai_cache_extproc.config.template import HigressValues, Template
 from ai_cache_extproc.config.tracing import Tracing
+from ai_cache_extproc.config.verifiers import Verifier
 from ai_cache_extproc.errors import ConfigError
 
 # The parts that stand in a file of their own belong to the document as much as the rest.
-__all__ = ["Config", "Envoy", "Store", "SqliteStore", "MemoryStore", "RedisStore", "RedisTls", "Sentinel", "Near"]
-__all__ += ["Lookup", "Limits", "WriteQueue", "IdentityKey", "Encryption", "EncryptionKey", "Drain", "Log"]
-__all__ += ["AdminAccess"]
+__all__ = [
+    "Config",
+    "Envoy",
+    "Store",
+    "SqliteStore",
+    "MemoryStore",
+    "RedisStore",
+    "PluginStore",
+    "RedisTls",
+    "Sentinel",
+]
+__all__ += ["Near", "Lookup", "Limits", "WriteQueue", "IdentityKey", "Encryption", "EncryptionKey", "Drain", "Log"]
+__all__ += ["AdminAccess", "Semantic"]
 __all__ += ["BypassOn", "Controls", "Labels", "Price", "Tracing"]
 __all__ += [
     "Rule",
@@ -207,6 +221,12 @@ class Config(Section):
     envoy: Envoy = Envoy()
     store: Store = SqliteStore()
     near: Near = Near()
+    embedder: Embedder | None = None
+    """How questions become vectors, for rules whose `layers` have `semantic`."""
+    index: Index = EmbeddedIndex()
+    """Where those vectors are searched."""
+    verifier: Verifier | None = None
+    """Who is asked about pairs that are nearly similar enough (`verify_below`), and in shadow mode about answers."""
     lookup: Lookup = Lookup()
     limits: Limits = Limits()
     write_queue: WriteQueue = WriteQueue()
@@ -238,12 +258,19 @@ class Config(Section):
             *_listen_faults(self.listen, self.workers, insecure=self.insecure_listen),
             *admin_faults(self.admin, self.admin_access),
             *_budget_faults(self.lookup, self.envoy),
+            *_semantic_faults(self),
             *name_faults(self.rules),
             *price_faults(self.prices),
         )
         if faults:
             raise FieldFaults(faults)
         return self
+
+    def semantic_deadline_ms(self, rule: Rule) -> int:
+        """How long a lookup by meaning may take under this rule; 0 where nobody waits for one."""
+        if self.embedder is None or not rule.is_semantic or rule.semantic.shadow is not None:
+            return 0
+        return semantic_deadline_ms(rule.semantic, self.embedder, self.index, self.verifier)
 
     @property
     def endpoints(self) -> tuple[tuple[Endpoint, ...], ...]:
@@ -279,3 +306,31 @@ def _budget_faults(lookup: Lookup, envoy: Envoy) -> Iterator[Fault]:
         f"{allowed}; lower it, or raise both envoy.max_message_timeout_ms and `max_message_timeout` of the filter"
     )
     yield ("lookup", "flight_wait_ms"), reason
+
+
+def _semantic_faults(config: Config) -> Iterator[Fault]:
+    """Rules that match by meaning without an embedder, or longer than Envoy waits."""
+    lookup, envoy = config.lookup, config.envoy
+    for number, rule in enumerate(config.rules):
+        where = ("rules", number, "semantic")
+        if not rule.is_semantic:
+            if rule.semantic != Semantic():
+                yield where, "has no effect without `semantic` in `layers`; write `layers: [exact, semantic]`"
+        elif config.embedder is None:
+            reason = (
+                'has "semantic", which needs to know how questions become vectors; write `embedder: {type: embedded}`'
+            )
+            yield ("rules", number, "layers"), reason
+        else:
+            if layout := layout_fault(config.index, rule.higress):
+                yield ("index", "layout" if rule.higress is None else "partitioned"), f'{layout} (rule "{rule.name}")'
+            for place, reason in deadline_faults(
+                rule.semantic,
+                config.embedder,
+                config.index,
+                config.verifier,
+                before_ms=lookup.deadline_ms + lookup.flight_wait_ms,
+                timeout_ms=envoy.message_timeout_ms,
+                extended_ms=envoy.max_message_timeout_ms,
+            ):
+                yield (*where, *place), reason

@@ -12,6 +12,7 @@ from ai_cache_extproc.config.apisix_variables import part_of
 from ai_cache_extproc.config.controls import BypassOn, Controls, Layers, Tags
 from ai_cache_extproc.config.scope import HeaderName, HeaderNames, Scope, distinct, scope_widenings
 from ai_cache_extproc.config.section import Fault, FieldFaults, Section
+from ai_cache_extproc.config.semantic import Semantic
 from ai_cache_extproc.config.template import HigressValues, Template
 
 TTL_S_MAX = 86_400
@@ -98,7 +99,8 @@ class Rule(Section):
     bypass_on: tuple[BypassOn, ...] = ()
     """Requests with any of these headers are bypassed: neither looked up nor kept."""
     layers: Layers = ("exact",)
-    """How answers are found: `exact` is the same question."""
+    """How answers are found: `exact` is the same question, `semantic` one of the same meaning (needs `embedder`)."""
+    semantic: Semantic = Semantic()
     controls: Controls = Controls()
     ttl_s: Annotated[float, Field(gt=0, le=HIGRESS_TTL_S_MAX)] | None = 3600
     """How long an answer may be served: a day (86400) at most. With `higress` longer, or null for ever; with `apisix` longer."""
@@ -131,6 +133,16 @@ class Rule(Section):
     """Keep entries as Higress' ai-cache does. Needs `template`."""
     apisix: ApisixValues | None = None
     """Keep entries as APISIX's ai-cache does, of the LLM APIs that it keys: OpenAI chat and responses, Anthropic."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the same question finds its answer."""
+        return "exact" in self.layers
+
+    @property
+    def is_semantic(self) -> bool:
+        """Whether a question of the same meaning does."""
+        return "semantic" in self.layers
 
     @property
     def overrules_upstream(self) -> bool:

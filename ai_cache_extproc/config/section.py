@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ai_cache_extproc.errors import ConfigError, ConfigFaults
 
@@ -31,6 +31,15 @@ class FieldFaults(ValueError):
     def __init__(self, faults: tuple[Fault, ...]) -> None:
         self.faults = faults
         super().__init__("; ".join(f"{'.'.join(map(str, location))}: {reason}" for location, reason in faults))
+
+
+class SectionRefused(ValueError):
+    """Faults in a section whose fields are known only once the document says what kind it is; locations are within it."""
+
+    def __init__(self, section: type[Section], error: ValidationError) -> None:
+        self.section = section
+        self.error = error
+        super().__init__(f"{error.error_count()} settings are refused")
 
 
 def refusal(faults: tuple[ConfigError, ...]) -> ConfigError | ConfigFaults:

@@ -5,18 +5,34 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SecretStr, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    SerializeAsAny,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from ai_cache_extproc.config.section import Fault, FieldFaults, Section
+from ai_cache_extproc import plugins
+from ai_cache_extproc.config.section import Fault, FieldFaults, Section, SectionRefused
 
 MIB = 1024 * 1024
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
 DATABASES_MAX = 16_384
+TYPE_CHARS_MAX = 60
+BUILT_IN: Final = ("sqlite", "memory", "redis")
+PLUGIN_TAG: Final = "plugin"
+"""Stands for every type that is not built in."""
 
 
 class MemoryStore(Section):
@@ -194,6 +210,22 @@ class RedisStore(RedisService):
         return self.cluster
 
 
+class PluginStore(Section):
+    """Entries live in a store that an installed package brings ([how](../examples/custom_backend/README.md)). Its settings
+    stand beside `type`, and are checked by that package.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "additionalProperties": True,
+            "properties": {"type": {"type": "string", "not": {"enum": list(BUILT_IN)}, "title": "Type"}},
+        }
+    )
+
+    type: str
+    """The name of the package's entry point in the group `ai_cache_extproc.stores`."""
+
+
 def _refuse_two(password: SecretStr | None, file: Path | None) -> None:
     if password is not None and file is not None:
         raise ValueError("has both `password` and `password_file`; leave one of them out")
@@ -220,14 +252,44 @@ def _url_faults(store: RedisService) -> Iterator[Fault]:
         yield ("url",), "names several databases or users; all of them must be the same"
 
 
-def _store_type(value: object) -> object:
+def _store_type(value: object) -> str:
     """The type may be left out for the default; what is no mapping at all is refused by it too."""
-    if isinstance(value, dict):
-        return str(value.get("type", "sqlite"))
-    return getattr(value, "type", "sqlite")
+    chosen = value.get("type", "sqlite") if isinstance(value, dict) else getattr(value, "type", "sqlite")
+    return str(chosen) if chosen in BUILT_IN else PLUGIN_TAG
+
+
+def _brought(value: object) -> object:
+    """The settings of a plugin's store, as the plugin understands them."""
+    if not isinstance(value, dict):
+        return value
+    name = str(value["type"])
+    known = (*BUILT_IN, *plugins.store_names())
+    if name not in known:
+        listed = ", ".join(f"'{each}'" for each in known)
+        shown = json.dumps(name[:TYPE_CHARS_MAX], ensure_ascii=False)
+        raise FieldFaults(((("type",), f"must be one of {listed}, not {shown}"),))
+    try:
+        settings = _settings_of(name)
+    except plugins.PluginUnusable as unusable:
+        raise FieldFaults(((("type",), str(unusable)),)) from unusable
+    try:
+        return settings.model_validate(value)
+    except ValidationError as error:
+        raise SectionRefused(settings, error) from None
+
+
+def _settings_of(name: str) -> type[PluginStore]:
+    settings: object = plugins.load_store(name).settings
+    if not (isinstance(settings, type) and issubclass(settings, PluginStore)):
+        origin = plugins.store_origin(name)
+        raise plugins.PluginUnusable(f'"{name}" of the package {origin} has settings that are no PluginStore')
+    return settings
 
 
 Store = Annotated[
-    Annotated[SqliteStore, Tag("sqlite")] | Annotated[MemoryStore, Tag("memory")] | Annotated[RedisStore, Tag("redis")],
+    Annotated[SqliteStore, Tag("sqlite")]
+    | Annotated[MemoryStore, Tag("memory")]
+    | Annotated[RedisStore, Tag("redis")]
+    | Annotated[SerializeAsAny[PluginStore], BeforeValidator(_brought), Tag(PLUGIN_TAG)],
     Discriminator(_store_type),
 ]

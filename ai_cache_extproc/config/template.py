@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from ai_cache_extproc.config.section import Section
 from ai_cache_extproc.paths import compile_path
@@ -73,3 +73,11 @@ class HigressValues(Section):
     share: Literal["everyone", "credential"] = "everyone"
     """`everyone`: one key space without tenant or model, as the plugin has it, so that its entries are hits here and ours
     there. `credential`: each caller has their own, at the price of a warm Redis."""
+    partitioned: bool = True
+    """false: a question is compared with those of all models, system prompts and histories, as in the plugin; with `semantic`."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> HigressValues:
+        if self.share == "credential" and not self.partitioned:
+            raise ValueError("has `partitioned: false`, which mixes the callers that `share: credential` keeps apart")
+        return self

@@ -39,6 +39,9 @@ class Tracing(Section):
     """The header `authorization`, where the collector asks for one: `Bearer ...`."""
     authorization_file: Path | None = None
     """A file that holds it; read at start. Blanks and line ends around it are no part of it."""
+    gen_ai: bool | None = None
+    """Whether spans have the attributes of OpenTelemetry's conventions for generative AI: operation, provider, models, tokens;
+    never content. Without it the environment decides: `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental`."""
     timeout_ms: int = Field(2000, ge=1, le=60_000)
     """For sending one batch, in a thread of its own; what cannot be sent is dropped. Also how long a stop waits for it."""
     interval_ms: int = Field(1000, ge=10)

@@ -26,6 +26,9 @@ from ai_cache_extproc.dialects.capture import begin
 from ai_cache_extproc.dialects.openai_chat_replay import MINT, Mint, refuse_long, replayed
 from ai_cache_extproc.dialects.openai_chat_request import flag, model_of
 from ai_cache_extproc.dialects.usage import anthropic_usage
+from ai_cache_extproc.dialects.window import Wanted, refused, window_of
+from ai_cache_extproc.dialects.wording import anthropic_words
+from ai_cache_extproc.meaning import Unfit, Window
 from ai_cache_extproc.model import Captured, Mode, Question, Replay, RequestHead, ResponseHead, Usage
 
 
@@ -53,6 +56,12 @@ class AnthropicMessages:
         mode = Mode.STREAM if flag(body, "stream") else Mode.JSON
         return Question(dialect=self.name, model=model_of(body), mode=mode, body=body)
 
+    def window(self, question: Question, wanted: Wanted) -> Window | Unfit:
+        """The last messages of the conversation."""
+        output = question.body.get("output_config")
+        formats = (question.body.get("output_format"), output.get("format") if isinstance(output, dict) else None)
+        return refused(question.body, formats=formats) or window_of(question.body, ("messages",), wanted)
+
     def target(self, path: str) -> str:
         """The path as it is: whether to stream stands in the body."""
         return path
@@ -76,6 +85,10 @@ class AnthropicMessages:
     def usage(self, captured: Captured) -> Usage | None:
         """The tokens that the answer says it took."""
         return anthropic_usage(captured)
+
+    def words(self, captured: Captured) -> str | None:
+        """What the answer says, where that is all in words."""
+        return anthropic_words(captured)
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:
         """Answer in the asked mode: a capture of that mode byte for byte, else the other one turned into it.

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from ai_cache_extproc.config.rules import AS_IT_CAME, Replaying
+from ai_cache_extproc.dialects.window import Wanted
+from ai_cache_extproc.meaning import Unfit, Window
 from ai_cache_extproc.model import Captured, Mode, Question, Replay, RequestHead, ResponseHead, Usage
 
 
@@ -65,6 +67,19 @@ class Dialect(Protocol):
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:
         """Answer in the asked mode from fresh captures (at least one); None if a field would be lacking."""
+        ...
+
+
+@runtime_checkable
+class ConversingDialect(Protocol):
+    """A Dialect whose questions are put in words, so that two of them may mean the same."""
+
+    def window(self, question: Question, wanted: Wanted) -> Window | Unfit:
+        """The part of a question that is compared by its meaning, or why none is."""
+        ...
+
+    def words(self, captured: Captured) -> str | None:
+        """What a whole answer says; None where it is more than text, or of several choices."""
         ...
 
 

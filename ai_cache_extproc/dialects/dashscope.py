@@ -32,7 +32,10 @@ from ai_cache_extproc.dialects.openai_chat_request import (
     refuse_side_effects,
 )
 from ai_cache_extproc.dialects.usage import openai_usage
+from ai_cache_extproc.dialects.window import Wanted, refused, window_of
+from ai_cache_extproc.dialects.wording import dashscope_words
 from ai_cache_extproc.errors import DialectError
+from ai_cache_extproc.meaning import Unfit, Window
 from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead, Usage
 
 # The content types that DashScope sends.
@@ -90,6 +93,14 @@ class DashScope:
             choices=choices_asked(parameters),
         )
 
+    def window(self, question: Question, wanted: Wanted) -> Window | Unfit:
+        """The prompt, or the last messages of the conversation."""
+        parameters, asked = question.body.get("parameters"), question.body.get("input")
+        said = parameters if isinstance(parameters, dict) else {}
+        where = "messages" if isinstance(asked, dict) and "messages" in asked else "prompt"
+        unfit = refused(said, formats=(said.get("response_format"),))
+        return unfit or window_of(question.body, ("input", where), wanted)
+
     def target(self, path: str) -> str:
         """The path as it is: whether to stream stands in a header."""
         return path
@@ -112,6 +123,10 @@ class DashScope:
     def usage(self, captured: Captured) -> Usage | None:
         """The tokens that the answer says it took."""
         return openai_usage(captured)
+
+    def words(self, captured: Captured) -> str | None:
+        """What the answer says, where that is all in words."""
+        return dashscope_words(captured)
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:
         """Answer in the asked mode: a capture of that mode byte for byte, else the other one turned into it.

@@ -20,12 +20,14 @@ from ai_cache_extproc.dialects.gemini_question import (
     GENERATE,
     STREAM,
     candidates_asked,
+    formats_of,
     mode_of,
     model_of,
     refuse_server_tools,
     refuse_side_effects,
     refuse_unknown_contents,
     target_of,
+    turn_of,
 )
 from ai_cache_extproc.dialects.gemini_verdict import judge
 from ai_cache_extproc.dialects.gemini_wishes import chunk_change
@@ -40,6 +42,9 @@ from ai_cache_extproc.dialects.openai_chat_replay import (
     rewritten,
 )
 from ai_cache_extproc.dialects.usage import gemini_usage
+from ai_cache_extproc.dialects.window import Wanted, refused, window_of
+from ai_cache_extproc.dialects.wording import gemini_words
+from ai_cache_extproc.meaning import Unfit, Window
 from ai_cache_extproc.model import Captured, Mode, Question, Replay, RequestHead, ResponseHead, Usage
 
 # The content types that Google sends.
@@ -74,6 +79,12 @@ class Gemini:
         model, choices = model_of(head.path), candidates_asked(body)
         return Question(dialect=self.name, model=model, mode=mode, body=body, choices=choices)
 
+    def window(self, question: Question, wanted: Wanted) -> Window | Unfit:
+        """The last contents of the conversation."""
+        return refused(question.body, formats=formats_of(question.body)) or window_of(
+            question.body, ("contents",), wanted, turn_of
+        )
+
     def target(self, path: str) -> str:
         """The path of the JSON answer, so that all three ways of asking one question share an entry."""
         return target_of(path)
@@ -95,6 +106,10 @@ class Gemini:
     def usage(self, captured: Captured) -> Usage | None:
         """The tokens that the answer says it took."""
         return gemini_usage(captured)
+
+    def words(self, captured: Captured) -> str | None:
+        """What the answer says, where that is all in words."""
+        return gemini_words(captured)
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:
         """Answer in the asked mode: a capture of that mode byte for byte, else another one turned into it.

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import unquote_plus
 
 from ai_cache_extproc.dialects.openai_chat_request import no_question
+from ai_cache_extproc.dialects.window import Turn
 from ai_cache_extproc.errors import DialectError
+from ai_cache_extproc.meaning import Place, Unfit
 from ai_cache_extproc.model import Mode, Reason
 
 GENERATE = ":generateContent"
@@ -129,6 +131,30 @@ def listed(value: object) -> list[object]:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
+
+
+def formats_of(body: Mapping[str, object]) -> tuple[object, ...]:
+    """What the request says of the answer's form: all of it but plain text is for a program to read."""
+    generation = member(body, "generationConfig")
+    if not isinstance(generation, dict):
+        return ()
+    modalities = [value for value in listed(member(generation, "responseModalities")) if value != "TEXT"]
+    names = ("responseMimeType", "responseSchema", "responseJsonSchema")
+    return (*(member(generation, name) for name in names), *modalities)
+
+
+def turn_of(content: object, place: Place) -> Turn | Unfit:
+    """A content as a message; one without a role is the user's."""
+    if not isinstance(content, dict):
+        return Unfit.NOT_TEXT
+    role, parts = content.get("role", "user"), content.get("parts")
+    texts = []
+    for index, part in enumerate(listed(parts)):
+        if not isinstance(part, dict) or not isinstance(text := part.get("text"), str):
+            called = isinstance(part, dict) and any(camel(name).startswith("function") for name in part)
+            return Unfit.TOOLS if called else Unfit.NOT_TEXT
+        texts.append(((*place, "parts", index, "text") if isinstance(parts, list) else (*place, "parts", "text"), text))
+    return Turn(role, tuple(texts)) if isinstance(role, str) else Unfit.NOT_TEXT
 
 
 def _parts(content: Mapping[str, object]) -> Iterator[Mapping[str, object]]:

@@ -27,7 +27,10 @@ from ai_cache_extproc.dialects.openai_chat_replay import (
 )
 from ai_cache_extproc.dialects.openai_chat_request import flag, no_question, points_elsewhere, refuse_side_effects
 from ai_cache_extproc.dialects.usage import ollama_usage
+from ai_cache_extproc.dialects.window import Wanted, is_given, refused, window_of
+from ai_cache_extproc.dialects.wording import ollama_words
 from ai_cache_extproc.errors import DialectError
+from ai_cache_extproc.meaning import Unfit, Window
 from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead, Usage
 
 _CHAT = "/api/chat"
@@ -66,6 +69,14 @@ class Ollama:
         is_streamed = body.get("stream") is None or flag(body, "stream")
         return Question(dialect=self.name, model=model, mode=Mode.STREAM if is_streamed else Mode.JSON, body=body)
 
+    def window(self, question: Question, wanted: Wanted) -> Window | Unfit:
+        """The prompt, or the last messages of the conversation."""
+        body = question.body
+        if is_given(body.get("images")):
+            return Unfit.NOT_TEXT
+        unfit = refused(body, formats=(body.get("format"),))
+        return unfit or window_of(body, ("messages" if "messages" in body else "prompt",), wanted)
+
     def target(self, path: str) -> str:
         """The path as it is: whether to stream stands in the body."""
         return path
@@ -86,6 +97,10 @@ class Ollama:
     def usage(self, captured: Captured) -> Usage | None:
         """The tokens that the answer says it took."""
         return ollama_usage(captured)
+
+    def words(self, captured: Captured) -> str | None:
+        """What the answer says, where that is all in words."""
+        return ollama_words(captured)
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:
         """Answer in the asked mode: a capture of that mode byte for byte, else the other one turned into it.

@@ -27,7 +27,10 @@ from ai_cache_extproc.dialects.openai_chat_request import (
 from ai_cache_extproc.dialects.openai_chat_split import split
 from ai_cache_extproc.dialects.openai_chat_verdict import judge, outcomes_of_chunks, outcomes_of_completion
 from ai_cache_extproc.dialects.usage import openai_usage
+from ai_cache_extproc.dialects.window import Wanted, refused, window_of
+from ai_cache_extproc.dialects.wording import openai_words
 from ai_cache_extproc.errors import DialectError
+from ai_cache_extproc.meaning import Unfit, Window
 from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead, Usage
 
 _TEXT_PARTS = ("text", "refusal")
@@ -70,6 +73,11 @@ class OpenAIChat:
             usage_chunk=wants_usage_chunk(body),
         )
 
+    def window(self, question: Question, wanted: Wanted) -> Window | Unfit:
+        """The last messages of the conversation."""
+        unfit = refused(question.body, formats=(question.body.get("response_format"),))
+        return unfit or window_of(question.body, ("messages",), wanted)
+
     def target(self, path: str) -> str:
         """The path as it is: whether to stream stands in the body."""
         return path
@@ -94,6 +102,10 @@ class OpenAIChat:
     def usage(self, captured: Captured) -> Usage | None:
         """The tokens that the answer says it took."""
         return openai_usage(captured)
+
+    def words(self, captured: Captured) -> str | None:
+        """What the answer says, where that is all in words."""
+        return openai_words(captured)
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:
         """Answer in the asked mode: a capture of that mode byte for byte, else the other one turned into it.

@@ -28,6 +28,9 @@ from ai_cache_extproc.dialects.openai_chat_request import (
 from ai_cache_extproc.dialects.openai_chat_verdict import Outcome, judge
 from ai_cache_extproc.dialects.openai_completions_turn import merge, split
 from ai_cache_extproc.dialects.usage import openai_usage
+from ai_cache_extproc.dialects.window import Wanted, refused, window_of
+from ai_cache_extproc.dialects.wording import openai_words
+from ai_cache_extproc.meaning import Unfit, Window
 from ai_cache_extproc.model import Captured, Mode, Question, Replay, RequestHead, ResponseHead, Usage
 
 
@@ -58,6 +61,10 @@ class OpenAICompletions:
             usage_chunk=wants_usage_chunk(body),
         )
 
+    def window(self, question: Question, wanted: Wanted) -> Window | Unfit:
+        """The prompt, where it is one text."""
+        return refused(question.body) or window_of(question.body, ("prompt",), wanted)
+
     def target(self, path: str) -> str:
         """The path as it is: whether to stream stands in the body."""
         return path
@@ -84,6 +91,10 @@ class OpenAICompletions:
     def usage(self, captured: Captured) -> Usage | None:
         """The tokens that the answer says it took."""
         return openai_usage(captured)
+
+    def words(self, captured: Captured) -> str | None:
+        """What the answer says, where that is all in words."""
+        return openai_words(captured)
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:
         """Answer in the asked mode: a capture of that mode byte for byte, else the other one turned into it.

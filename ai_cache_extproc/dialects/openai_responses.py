@@ -20,7 +20,10 @@ from ai_cache_extproc.dialects.openai_chat_request import (
 from ai_cache_extproc.dialects.openai_responses_answer import END_EVENTS, completed_response, judge, response_of_events
 from ai_cache_extproc.dialects.openai_responses_split import split
 from ai_cache_extproc.dialects.usage import openai_usage
+from ai_cache_extproc.dialects.window import Turn, Wanted, at, refused, turn_of, window_of
+from ai_cache_extproc.dialects.wording import responses_words
 from ai_cache_extproc.errors import DialectError
+from ai_cache_extproc.meaning import Place, Unfit, Window
 from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead, Usage
 
 # What the upstream keeps, takes from what it keeps, or finds elsewhere.
@@ -77,6 +80,11 @@ class OpenAIResponses:
             body=body,
         )
 
+    def window(self, question: Question, wanted: Wanted) -> Window | Unfit:
+        """The input, or its last messages."""
+        unfit = refused(question.body, formats=(at(question.body, ("text", "format")),))
+        return unfit or window_of(question.body, ("input",), wanted, _turn)
+
     def target(self, path: str) -> str:
         """The path as it is: whether to stream stands in the body."""
         return path
@@ -101,6 +109,10 @@ class OpenAIResponses:
     def usage(self, captured: Captured) -> Usage | None:
         """The tokens that the answer says it took."""
         return openai_usage(captured)
+
+    def words(self, captured: Captured) -> str | None:
+        """What the answer says, where that is all in words."""
+        return responses_words(captured)
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:
         """Answer in the asked mode: a capture of that mode byte for byte, else the other one turned into it.
@@ -154,3 +166,10 @@ def _change(wishes: Replaying, mint: Mint) -> Change | None:
         return members if changed is inner else members | {"response": changed}
 
     return of_any
+
+
+def _turn(item: object, place: Place) -> Turn | Unfit:
+    kind = item.get("type") if isinstance(item, dict) else None
+    if kind in (None, "message"):
+        return turn_of(item, place)
+    return Unfit.TOOLS if isinstance(kind, str) and ("tool" in kind or "call" in kind) else Unfit.NOT_TEXT

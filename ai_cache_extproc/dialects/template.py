@@ -16,7 +16,10 @@ from ai_cache_extproc.dialects.framing import sse
 from ai_cache_extproc.dialects.openai_chat_answer import END_EVENT
 from ai_cache_extproc.dialects.template_choice import FINISHED, ChoiceWatch, parsed
 from ai_cache_extproc.dialects.usage import openai_usage
+from ai_cache_extproc.dialects.window import EVERY_MESSAGE, Wanted, place_of, refused, window_of
+from ai_cache_extproc.dialects.wording import plain_words
 from ai_cache_extproc.errors import DialectError
+from ai_cache_extproc.meaning import Unfit, Window
 from ai_cache_extproc.model import Captured, Mode, Question, Reason, Replay, RequestHead, ResponseHead, Usage
 from ai_cache_extproc.paths import Found, PathBudget, compile_path
 from ai_cache_extproc.paths.template import compile_template
@@ -66,6 +69,20 @@ class TemplateDialect:
             text=text,
         )
 
+    def window(self, question: Question, wanted: Wanted) -> Window | Unfit:  # noqa: ARG002 - the paths say what
+        """Where the text of the question stands, wherever that is; the rest has to be the same."""
+        body = question.body
+        unfit = refused(body, formats=(body.get("response_format"),))
+        if unfit is not None:
+            return unfit
+        said = window_of(body, ("messages",), EVERY_MESSAGE) if "messages" in body else None
+        if isinstance(said, Unfit):
+            return said
+        if self._reads_all:
+            return said if said is not None and said.text == question.text else Unfit.NOT_TEXT
+        place = place_of(body, question.text)
+        return Unfit.NOT_TEXT if place is None else Window(question.text, (place,))
+
     def target(self, path: str) -> str:
         """The path as it is."""
         return path
@@ -93,6 +110,10 @@ class TemplateDialect:
     def usage(self, captured: Captured) -> Usage | None:
         """The tokens that the answer says it took, where it says so as OpenAI does."""
         return openai_usage(captured)
+
+    def words(self, captured: Captured) -> str | None:
+        """What the answer says, where that is all in words."""
+        return plain_words(captured)
 
     def replay(self, question: Question, captures: Sequence[Captured], wishes: Replaying = AS_IT_CAME) -> Replay | None:  # noqa: ARG002
         """The text in the template of the asked mode; usage and ids are the template's."""

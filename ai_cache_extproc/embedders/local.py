@@ -20,8 +20,8 @@ import structlog
 
 from ai_cache_extproc.clients.breaker import Gate
 from ai_cache_extproc.config.embedders import EmbeddedEmbedder, OnnxEmbedder
+from ai_cache_extproc.config.thresholds import threshold_for
 from ai_cache_extproc.embedders.base import CHECKED_TEXT, OPERATION, UnusableVectors, Vectors, cleaned, unit_vectors
-from ai_cache_extproc.embedders.thresholds import threshold_for
 from ai_cache_extproc.errors import BackendRejected, BackendTimeout, BackendUnavailable
 from ai_cache_extproc.model import BreakerState
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ai_cache_extproc.clients.http import BreakerWatch, HttpClient
 from ai_cache_extproc.config import embedders as settings
+from ai_cache_extproc.config.thresholds import threshold_for
 from ai_cache_extproc.embedders.base import (
     CHECKED_TEXT,
     OPERATION,
@@ -19,7 +20,6 @@ from ai_cache_extproc.embedders.base import (
     identity_of,
     unit_vectors,
 )
-from ai_cache_extproc.embedders.thresholds import threshold_for
 from ai_cache_extproc.errors import BackendError, BackendRejected, BackendUnavailable
 
 

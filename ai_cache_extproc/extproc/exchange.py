@@ -129,7 +129,7 @@ class Exchange:
         )
         match admitted:
             case Admitted():
-                self._story.about(dialect=admitted.dialect.name, rule=admitted.rule.name)
+                self._story.about(dialect=admitted.dialect.name, rule=admitted.rule.name, cluster=event.head.cluster)
                 telling.caller(self._services.metrics, admitted)
                 self._move(event.part, Phase.READING, Reading(admitted))
                 return modes.to_read(self._configured)
@@ -163,6 +163,7 @@ class Exchange:
         except DialectError as error:
             return self._bypass(event, Bypass(Reason(error.reason)))
         reading.chunks.clear()
+        self._story.asked(question)
         identity = self._services.pipeline.identify(admitted, question)
         if isinstance(identity, Bypass):
             return self._bypass(event, identity)
@@ -290,6 +291,7 @@ class Exchange:
             collection.capture,
             elapsed_s=self._services.monotonic() - forwarded.since_s,
             tags=collection.tags,
+            understood=partial(self._story.understood, self._snapshot.tariffs.of(forwarded.question.model)),
         ):
             return self._not_kept(capturing, event, Reason.QUEUE_FULL, Phase.SETTLED)
         self._story.handed_over = True

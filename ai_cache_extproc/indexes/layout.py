@@ -87,8 +87,8 @@ class Layout:
         if not isinstance(self.payload, str):
             parts = {part: facts.get(part) for part in self.payload}
             texts = {part: text for part, text in parts.items() if isinstance(text, str)}
-            # The first is what makes it an answer, or names one; a collection may hold that alone.
-            return texts if self.payload[0] in texts else None
+            # The first is what makes it an answer, or names one; a collection may hold that alone. A key names one too.
+            return texts if self.payload[0] in texts or facts.get(self.key) else None
         text = facts.get(self.payload)
         if not isinstance(text, str):
             return None

@@ -32,8 +32,10 @@ _DELETE_ROWS = 500
 _NO_INDEX = ("no such index", "unknown index name", "no such index name")
 
 _NATIVE = Layout(expires_s="exp")
-# `exp` and `key` are additions of ours, which the plugin does not see and which its own points lack.
-_APISIX = Layout(expires_s="exp", created_s="created_at", payload=("response", "format"), is_ours=False)
+# `exp`, `key` and `aicache_question` are additions of ours, which the plugin does not see and which its own points lack.
+_APISIX = Layout(
+    expires_s="exp", created_s="created_at", payload=("response", "format", "aicache_question"), is_ours=False
+)
 
 
 class RediSearchIndex:

@@ -62,6 +62,13 @@ def apisix_identity(
     return Identity(key, digest, flight, Layout.APISIX, purges=keyring.purges)
 
 
+def apisix_at(keyring: Keyring, key: str) -> Identity | None:
+    """What APISIX keeps under this key, for reading; None for a key that is none of its."""
+    if not key.startswith(KEY_PREFIX):
+        return None
+    return Identity(key, _digest(keyring, key), "", Layout.APISIX, purges=keyring.purges)
+
+
 def apisix_id(keyring: Keyring, key: str) -> str:
     """The id of the entry that APISIX keeps under this key."""
     return _digest(keyring, key).hex()[:32]

@@ -75,8 +75,13 @@ def identify(keyring: Keyring, scope: bytes, fingerprint: bytes) -> Identity:
     """The identity of a question in a scope; nobody without the secret can make it or read the scope from it."""
     tag = scope_tag(keyring.secret, scope)
     digest = hmac.digest(keyring.secret, joined((_DIGEST_VERSION, scope, fingerprint)), "sha256")
-    key = f"{keyring.prefix}{keyring.epoch}:{tag}:{digest.hex()}"
+    key = key_of(keyring, tag, digest.hex())
     return Identity(key, digest, keyring.flight(key), purges=keyring.purges)
+
+
+def key_of(keyring: Keyring, tag: str, digest: str) -> str:
+    """The store key in the present epoch. tag: who shares, 16 hex digits; digest: 64."""
+    return f"{keyring.prefix}{keyring.epoch}:{tag}:{digest}"
 
 
 def higress_identity(keyring: Keyring, scope: bytes, text: str, values: HigressValues) -> Identity:

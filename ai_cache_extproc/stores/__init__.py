@@ -13,15 +13,16 @@ from ai_cache_extproc.stores.memory import MemoryStore
 from ai_cache_extproc.stores.sqlite import SqliteStore, default_path
 
 if TYPE_CHECKING:
+    from ai_cache_extproc.stores.plugin import BroughtStore
     from ai_cache_extproc.stores.redis import RedisStore
 
-AnyStore: TypeAlias = "MemoryStore | SqliteStore | RedisStore"
+AnyStore: TypeAlias = "MemoryStore | SqliteStore | RedisStore | BroughtStore"
 BreakerWatch = Callable[[str, str, BreakerState | None], None]
 """Told the backend, the server, and the state of its breaker; None once the server is no longer used."""
 
 
 def open_store(
-    settings: stores.MemoryStore | stores.SqliteStore | stores.RedisStore,
+    settings: stores.MemoryStore | stores.SqliteStore | stores.RedisStore | stores.PluginStore,
     *,
     prefix: str,
     heard: tuple[str, ...],
@@ -43,5 +44,9 @@ def open_store(
             from ai_cache_extproc.stores.redis import RedisStore  # noqa: PLC0415
 
             return RedisStore.open(settings, prefix=prefix, heard=heard, breaker_watch=breaker_watch)
+        case stores.PluginStore():
+            from ai_cache_extproc.stores.plugin import open_plugin  # noqa: PLC0415 - hardly anyone has one
+
+            return open_plugin(settings, prefix=prefix, clock=clock)
         case _:
             assert_never(settings)

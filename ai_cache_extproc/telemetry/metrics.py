@@ -19,8 +19,11 @@ from ai_cache_extproc import __version__
 from ai_cache_extproc.errors import BackendError, BackendRejected, BackendTimeout
 from ai_cache_extproc.model import BreakerState, Reason
 from ai_cache_extproc.telemetry.family import Family
+from ai_cache_extproc.telemetry.meaning import MEANINGS, Meaning
 from ai_cache_extproc.telemetry.savings import SAVINGS, Savings
 from ai_cache_extproc.telemetry.scopes import NewScope, ScopesSeen
+from ai_cache_extproc.telemetry.shadow import SHADOWS, Shadows
+from ai_cache_extproc.telemetry.usage import USAGES, Tokens
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -152,7 +155,10 @@ FAMILIES = (
     BUILD_INFO,
     WORKER_UP,
     WORKER_RESTARTS,
+    *USAGES,
     *SAVINGS,
+    *MEANINGS,
+    *SHADOWS,
 )
 
 
@@ -160,7 +166,10 @@ class Metrics(Collector):
     """What this process counts. Call from the event loop's thread only; `render` too."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.tokens = Tokens()
         self.savings = Savings()
+        self.meaning = Meaning()
+        self.shadows = Shadows()
         self._registry = registry
         self._requests: dict[tuple[str, str, str], int] = {}
         self._bypasses: dict[str, int] = {reason.value: 0 for reason in Reason}
@@ -311,7 +320,10 @@ class Metrics(Collector):
         yield _counter(FLIGHTS, _singly(self._flights))
         yield _counter(BACKEND_ERRORS, self._backend_errors.items())
         yield _counter(SAVED, [((), self._saved)])
+        yield from self.tokens.collect()
         yield from self.savings.collect()
+        yield from self.meaning.collect()
+        yield from self.shadows.collect()
         yield _counter(BREAKER_OPENED, _singly(self._breakers_opened))
         yield _gauges(BREAKER_OPEN, self._breakers.items())
         yield _counter(RELOADS, _singly(self._reloads))

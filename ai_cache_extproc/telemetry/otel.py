@@ -16,15 +16,24 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState, set_span_in_context
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
 
 from ai_cache_extproc import __version__
+from ai_cache_extproc.telemetry import genai
 from ai_cache_extproc.telemetry.tracecontext import TraceContext
-from ai_cache_extproc.telemetry.traces import Attribute
+from ai_cache_extproc.telemetry.traces import NOTHING_MORE, Attribute
 
 SPAN_NAME = "ai-cache"
 PREFIX = "aicache."
-"""Before the name of every attribute."""
+"""Before the name of every attribute that is not of the conventions."""
 BATCH_MAX = 512
 
 
@@ -41,8 +50,10 @@ class OtlpSpans:
         timeout_s: float,
         interval_s: float,
         queue_max: int,
+        gen_ai: bool,
     ) -> None:
         """As `traces.open_spans`."""
+        self.gen_ai = gen_ai
         self._timeout_s = timeout_s
         # The process ends as the composition root says, which calls `close`.
         self._provider = TracerProvider(
@@ -64,21 +75,19 @@ class OtlpSpans:
         """The time now."""
         return time.time_ns()
 
-    def end(self, begun_ns: int, caller: TraceContext | None, attributes: Mapping[str, Attribute]) -> str:
+    def end(self, begun_ns: int, caller: TraceContext | None, attributes: Mapping[str, Attribute]) -> OtlpSpan | None:
         """A span of the caller's trace, if the caller samples it; without a caller the ratio decides."""
         if caller is not None and not caller.is_sampled:
-            return ""
+            return None
         span = self._tracer.start_span(
             SPAN_NAME,
             # An empty context, not the present one: what else runs in this task is no parent.
             context=Context() if caller is None else _context_of(caller),
             kind=SpanKind.SERVER,
-            attributes={PREFIX + name: value for name, value in attributes.items() if value is not None},
+            attributes=_named(attributes),
             start_time=begun_ns,
         )
-        span.end()
-        told = span.get_span_context()
-        return f"{told.trace_id:032x}" if told.trace_flags.sampled else ""
+        return OtlpSpan(span) if span.get_span_context().trace_flags.sampled else None
 
     async def close(self) -> None:
         """Send what waits, for no longer than one batch may take; the rest is lost."""
@@ -86,6 +95,28 @@ class OtlpSpans:
         closing = threading.Thread(target=self._provider.shutdown, name="close-spans", daemon=True)
         closing.start()
         await asyncio.to_thread(closing.join, self._timeout_s)
+
+
+class OtlpSpan:
+    """A span that is over and sampled."""
+
+    def __init__(self, span: Span) -> None:
+        self.trace_id = f"{span.get_span_context().trace_id:032x}"
+        self._span = span
+        self._ended_ns = time.time_ns()
+
+    def send(self, more: Mapping[str, Attribute] = NOTHING_MORE) -> None:
+        """Let it go, with the time at which it was over."""
+        self._span.set_attributes(_named(more))
+        self._span.end(self._ended_ns)
+
+
+def _named(attributes: Mapping[str, Attribute]) -> dict[str, str | int | float | bool]:
+    return {
+        name if name.startswith(genai.PREFIX) else PREFIX + name: value
+        for name, value in attributes.items()
+        if value is not None
+    }
 
 
 def _context_of(caller: TraceContext) -> Context:

@@ -14,6 +14,7 @@ from ai_cache_extproc.stores.base import ChangeListener, Claim, LeaseKeeper, Mar
 from ai_cache_extproc.stores.memory import MemoryStore
 from ai_cache_extproc.stores.redis import RedisStore
 from ai_cache_extproc.stores.sqlite import SqliteStore
+from examples.custom_backend.aicache_files import Files, FilesStore
 from tests.support.redis_fleet import ClusterFleet
 from tests.support.redis_server import RedisServer
 from tests.support.shared_redis import PREFIX, elapse, settings_for, tended, url_of
@@ -149,6 +150,11 @@ def open_cluster(_: Path, clock: Clock) -> AbstractAsyncContextManager[Prefixed]
     return _prefixed(settings_for(url_of(clock.servers[0]), cluster=True))
 
 
+def open_files(directory: Path, clock: Clock) -> AbstractAsyncContextManager[Store]:
+    """The example of a store of one's own."""
+    return Files.open(FilesStore(type="files", folder=directory / "entries"), prefix="aicache:", clock=clock)
+
+
 @asynccontextmanager
 async def _prefixed(settings: RedisSettings) -> AsyncIterator[Prefixed]:
     async with tended(settings) as store:
@@ -160,6 +166,7 @@ STORES: dict[str, StoreFactory] = {
     "sqlite": open_sqlite,
     "redis": open_redis,
     "cluster": open_cluster,
+    "files": open_files,
 }
 BOUNDED = ("memory", "sqlite")
 KEEPERS: dict[str, Callable[[Path, Clock], AbstractAsyncContextManager[LeaseKeeper]]] = {

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 import yaml
 from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap
+from typer.testing import CliRunner
 
+from ai_cache_extproc.cli import app_for
 from ai_cache_extproc.cli.demo_client import ask
 from ai_cache_extproc.cli.envoy import Format, document_of
 from ai_cache_extproc.cli.envoy_bootstrap import Site, bootstrap, read_upstream
@@ -29,6 +31,8 @@ FILES = {
     "envoy-tls-upstream.yaml": Site(upstream=read_upstream("https://api.openai.com")),
 }
 EMBEDDED = load(None, environ={}).config
+SEMANTIC = load(ROOT / "envoy" / "envoy-semantic.aicache.yaml", environ={}).config
+PLAIN = [*FILES, "envoy-compose.yaml", "envoy-semantic.yaml", "envoy-routes.yaml", "envoy-static-modes.yaml"]
 PORTS = {"envoy": 10000, "envoy admin": 9902, "sidecar": 50051, "sidecar admin": 9901, "upstream": 18081}
 
 
@@ -53,7 +57,7 @@ def validate(path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
 
 
-@pytest.mark.parametrize("name", ["envoy.yaml", "envoy-tls-upstream.yaml", "envoy-compose.yaml"])
+@pytest.mark.parametrize("name", PLAIN)
 def test_envoy_takes_each_shipped_file(name: str) -> None:
     """Envoy itself finds nothing wrong with a shipped file."""
     checked = validate(ROOT / "envoy" / name)
@@ -63,8 +67,8 @@ def test_envoy_takes_each_shipped_file(name: str) -> None:
 @pytest.mark.parametrize("url", ["http://127.0.0.1:18081", "https://api.openai.com", "http://llm.internal:8000/api/v1"])
 def test_envoy_takes_what_is_generated(tmp_path: Path, url: str) -> None:
     """Envoy itself finds nothing wrong with what `aicache envoy-config` prints."""
-    command = [sys.executable, "-m", "ai_cache_extproc", "envoy-config", "--upstream", url, "--listen-port", "12345"]
-    printed = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True, cwd=ROOT).stdout
+    arguments = ["envoy-config", "--upstream", url, "--listen-port", "12345"]
+    printed = CliRunner().invoke(app_for(arguments), arguments, catch_exceptions=False).output
     path = tmp_path / "envoy.yaml"
     path.write_text(printed)
     checked = validate(path)
@@ -77,10 +81,30 @@ def test_the_shipped_file_is_what_the_types_say(name: str, site: Site) -> None:
     assert bootstrap(EMBEDDED, site) == Bootstrap.from_dict(read(name))
 
 
-@pytest.mark.parametrize("name", [*FILES, "envoy-compose.yaml"])
+def test_the_semantic_file_is_what_the_types_say_of_its_document() -> None:
+    """The two that stand side by side belong together: timeouts above all."""
+    assert bootstrap(SEMANTIC, Site()) == Bootstrap.from_dict(read("envoy-semantic.yaml"))
+
+
+def test_static_modes_are_all_that_differs() -> None:
+    """The filter for Envoys without overrides is the generated one in all but its modes."""
+    ours, theirs = (filter_of(read(name))["typed_config"] for name in ("envoy-static-modes.yaml", "envoy.yaml"))
+    assert theirs.pop("allow_mode_override")
+    assert ours.pop("processing_mode") != theirs.pop("processing_mode")
+    assert theirs == ours
+
+
+@pytest.mark.parametrize("name", [*FILES, "envoy-compose.yaml", "envoy-routes.yaml"])
 def test_the_filter_is_the_same_in_every_file(name: str) -> None:
     """The filter that people copy is the generated one."""
     assert ext_proc_filter(EMBEDDED) == type(ext_proc_filter(EMBEDDED)).from_dict(filter_of(read(name)))
+
+
+@pytest.mark.parametrize("name", ["envoy-routes.yaml", "envoy-static-modes.yaml"])
+def test_the_sidecar_is_found_the_same_way(name: str) -> None:
+    """Its cluster is that of the first file."""
+    ours, theirs = (read(each)["static_resources"]["clusters"][0] for each in (name, "envoy.yaml"))
+    assert theirs == ours
 
 
 def test_the_printed_filter_is_the_filter_of_the_shipped_file() -> None:
@@ -138,6 +162,7 @@ def as_shipped(tmp_path: Path) -> Iterator[Process]:
         yield process
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_shipped_file_works_as_it_is(as_shipped: Process, *, stream: bool) -> None:
     """With nothing changed, the second answer is a hit with the same bytes, and the access log says so."""

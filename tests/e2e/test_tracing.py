@@ -29,10 +29,12 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Gateway]:
-    """A gateway whose sidecar sends spans to the collector."""
+    """A gateway whose sidecar sends spans to the collector, with what the environment asks for."""
     tracing = {"endpoint": collector.url, "interval_ms": 20, "authorization": "Bearer to-the-collector"}
-    with Gateway(tmp_path_factory.mktemp("gateway"), {"tracing": tracing}) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http,gen_ai_latest_experimental")
+        with Gateway(tmp_path_factory.mktemp("gateway"), {"tracing": tracing}) as running:
+            yield running
 
 
 def ask(gateway: Gateway, **headers: str) -> str:
@@ -64,6 +66,28 @@ def test_each_call_is_a_span_of_its_callers_trace(gateway: Gateway, collector: C
     assert ("bypass", "no_store") == (bypass["aicache.outcome"], bypass["aicache.reason"])
     assert "vendor=1" == sent[0].span.trace_state
     assert {"Bearer to-the-collector"} == {post.headers["authorization"] for post in collector.posts}
+
+
+def test_usage_is_said_once(gateway: Gateway, collector: Collector) -> None:
+    """The miss has the tokens under the conventions' names, the hit under ours; both say what was called."""
+    gateway.upstream.fresh()
+    before = len(collector.spans)
+    for _ in range(2):
+        ask(gateway, traceparent=f"00-{TRACE.format(7)}-{SPAN}-01", authorization=f"Bearer {KEY}-2")
+        gateway.entries()
+    miss, hit = (each.attributes for each in collector.wait_for(before + 2)[before:])
+    called = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-test",
+        "gen_ai.response.model": "gpt-test",
+    }
+    assert ("miss", "hit") == (miss["aicache.outcome"], hit["aicache.outcome"])
+    assert called.items() <= miss.items()
+    assert called.items() <= hit.items()
+    assert (4, 5) == (miss["gen_ai.usage.input_tokens"], miss["gen_ai.usage.output_tokens"])
+    assert (4, 5) == (hit["aicache.saved_input_tokens"], hit["aicache.saved_output_tokens"])
+    assert not [name for name in hit if name.startswith("gen_ai.usage.")]
 
 
 def test_the_upstream_sees_the_trace_as_the_client_sent_it(gateway: Gateway) -> None:

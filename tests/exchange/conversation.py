@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from ai_cache_extproc.cache.collection import CaptureBudget
 from ai_cache_extproc.cache.keysource import HasKeyring
-from ai_cache_extproc.cache.parts import put_together
+from ai_cache_extproc.cache.parts import Meaning, put_together
 from ai_cache_extproc.config.model import Config
 from ai_cache_extproc.config.snapshot import Snapshot
 from ai_cache_extproc.dialects import Dialects
@@ -99,6 +99,7 @@ class Core:
         keyring: Keyring | None,
         clock: Clock,
         store_timeout_s: float = STORE_TIMEOUT_S,
+        meaning: Meaning | None = None,
     ) -> None:
         self.snapshot = Snapshot(config)
         self.registry = CollectorRegistry()
@@ -117,6 +118,7 @@ class Core:
             monotonic=loop.time,
             chance=lambda: self.chance,
             store_timeout_s=store_timeout_s,
+            meaning=meaning,
         )
         self.near, self.flights = self.cache.near, self.cache.flights
         self.writeback, self.pipeline = self.cache.writeback, self.cache.pipeline

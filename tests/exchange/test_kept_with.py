@@ -39,7 +39,9 @@ def entries(parts: Core) -> list[Entry]:
     found = []
     for key, value in parts.store._kept.items():  # type: ignore[attr-defined]  # a MemoryStore
         digest = bytes.fromhex(key.rpartition(":")[2])
-        found.append(Native().decode(value.value, Identity(key, digest, "")))
+        entry = Native().decode(value.value, Identity(key, digest, ""))
+        assert isinstance(entry, Entry)
+        found.append(entry)
     return found
 
 

@@ -1,4 +1,4 @@
-"""What hits spare, from the answer that was captured to the figures."""
+"""What answers take and hits spare, from the answer that was captured to the figures."""
 
 from __future__ import annotations
 
@@ -26,10 +26,15 @@ USAGE = {"prompt_tokens": 6, "completion_tokens": 7, "prompt_tokens_details": {"
 STREAM_WITH_USAGE = (*STREAM[:-1], chunk({}, usage=USAGE), STREAM[-1])
 
 
+def told(parts: Core, source: str, model: str = "gpt-*", provider: str = "openai") -> dict[str, float]:
+    """The tokens of one source, by kind."""
+    labels = {"source": source, "provider": provider, "model": model}
+    return {kind: parts.counted("aicache_tokens_total", kind=kind, **labels) for kind in ("input", "output", "cached")}
+
+
 def saved(parts: Core, model: str = "gpt-*") -> dict[str, float]:
     """All that hits of one label spared."""
-    kinds = ("input", "output", "cached")
-    tokens = {kind: parts.counted("aicache_saved_tokens_total", model=model, kind=kind) for kind in kinds}
+    tokens = told(parts, "cache", model)
     cost = parts.counted("aicache_saved_cost_total", model=model, currency="USD")
     return tokens | {"cost": cost, "seconds": parts.counted("aicache_saved_seconds_total", model=model)}
 

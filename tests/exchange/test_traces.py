@@ -19,7 +19,7 @@ from ai_cache_extproc.extproc.exchange import Exchange
 from ai_cache_extproc.model import Wanted
 from ai_cache_extproc.telemetry import logs, tracecontext
 from ai_cache_extproc.telemetry.tracecontext import TraceContext
-from ai_cache_extproc.telemetry.traces import Attribute
+from ai_cache_extproc.telemetry.traces import NOTHING_MORE, Attribute
 from tests.exchange.conversation import (
     Core,
     answer_json,
@@ -36,18 +36,36 @@ OWN = "0af7651916cd43dd8448eb211c80319c"
 
 
 @dataclass
+class KeptSpan:
+    """One that is over. sent: what came to be known since, None until it is let go."""
+
+    trace_id: str
+    sent: Mapping[str, Attribute] | None = None
+
+    def send(self, more: Mapping[str, Attribute] = NOTHING_MORE) -> None:
+        assert self.sent is None
+        self.sent = more
+
+
+@dataclass
 class Kept:
     """Spans that go nowhere. trace_id: of every span that has no caller, empty for what is not sampled."""
 
     trace_id: str = OWN
+    gen_ai: bool = False
     ended: list[tuple[int, TraceContext | None, Mapping[str, Attribute]]] = field(default_factory=list)
+    spans: list[KeptSpan] = field(default_factory=list)
 
     def begin(self) -> int:
         return 17
 
-    def end(self, begun_ns: int, caller: TraceContext | None, attributes: Mapping[str, Attribute]) -> str:
+    def end(self, begun_ns: int, caller: TraceContext | None, attributes: Mapping[str, Attribute]) -> KeptSpan | None:
+        trace_id = self.trace_id if caller is None else caller.trace_id
+        if not trace_id:
+            return None
         self.ended.append((begun_ns, caller, attributes))
-        return self.trace_id if caller is None else caller.trace_id
+        self.spans.append(KeptSpan(trace_id))
+        return self.spans[-1]
 
 
 @pytest.fixture
@@ -94,6 +112,7 @@ async def test_each_outcome_has_its_span() -> None:
             await ask_as(exchange, caller, **headers)
             exchange.close()
             exchange.close()
+    assert [{}, {}, {}] == [span.sent for span in spans.spans]
     common = {"dialect": "openai_chat", "rule": "default", "similarity": None}
     (_, _, miss), (began_ns, caller, hit), (_, none, bypass) = spans.ended
     assert (17, CALLER, None) == (began_ns, caller, none)

@@ -94,6 +94,7 @@ def test_replicas_a_day_apart(tmp_path: Path, tell: Tell, redis: RedisServer, sh
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_clock_that_is_set_back(tmp_path: Path, tell: Tell, redis: RedisServer) -> None:
     """A day back under load, and Redis gone and back after it: nobody fails, and waits are bounded as ever."""
     with Gateway(tmp_path / "here", {"store": redis_store(redis.port)}) as here:

@@ -21,6 +21,8 @@ from tests.support.h2_streams import Streams
 from tests.support.soak import either
 from tests.support.upstream import End, Received, Script, completion_frames, stream
 
+pytestmark = pytest.mark.alone
+
 OPEN = either(1_000, 10_000)
 WARM = 200
 SEED = 11

@@ -22,6 +22,8 @@ from tests.support.gateway import Gateway, redis_store
 from tests.support.redis_server import RedisServer
 from tests.support.soak import MIX_S, SOAK, either
 
+pytestmark = pytest.mark.alone
+
 SEED = 30
 LASTS_S = either(6.0, MIX_S)
 HEALED_S_MAX = either(10.0, 6.0)

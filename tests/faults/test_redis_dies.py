@@ -16,6 +16,8 @@ from tests.support.gateway import Gateway, redis_store
 from tests.support.redis_server import RedisServer
 from tests.support.soak import either
 
+pytestmark = pytest.mark.alone
+
 CLIENTS = 32
 BUDGET_BOUND_S = either(0.1, 0.06)
 """The budget is 50 ms and may be missed by 10; beside other tests on the same processors, by the next bucket."""

@@ -19,6 +19,8 @@ from tests.support.redis_fleet import ClusterFleet, SentinelFleet, Step
 from tests.support.redis_server import RedisServer
 from tests.support.soak import either
 
+pytestmark = pytest.mark.alone
+
 BACK_S_MAX = either(6.0, 3.0)
 BUDGET_BOUND_S = either(0.1, 0.06)
 FAILOVERS = either(1, 5)

@@ -18,6 +18,8 @@ from tests.support.gateway import Gateway, redis_store
 from tests.support.redis_server import RedisServer
 from tests.support.soak import either
 
+pytestmark = pytest.mark.alone
+
 IDENTITY = "aicache:identity-key"
 HEALED_S_MAX = 12.0
 """The identity key is looked at every ten seconds."""

@@ -17,6 +17,8 @@ from tests.support.gateway import Gateway, redis_store
 from tests.support.redis_server import RedisServer
 from tests.support.soak import either
 
+pytestmark = pytest.mark.alone
+
 REQUESTS = either(200, 1000)
 FAULT_S = either(0.7, 10.0)
 BUDGET_BOUND_S = either(0.1, 0.06)

@@ -17,6 +17,8 @@ from tests.support.gateway import PATIENT, Gateway, redis_store
 from tests.support.redis_server import RedisServer
 from tests.support.upstream import Answering, End, Received, Script, answer, completion
 
+pytestmark = pytest.mark.alone
+
 CLIENTS = 1000
 FOLLOWERS = 200
 THINKS_S = 2.5

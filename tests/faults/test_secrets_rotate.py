@@ -15,6 +15,8 @@ from tests.support.gateway import ROOT, Gateway
 from tests.support.redis_server import RedisServer
 from tests.support.soak import either
 
+pytestmark = pytest.mark.alone
+
 BACK_S_MAX = either(4.0, 2.0)
 ROTATIONS = either(1, 20)
 ACL = ROOT / "deploy" / "redis" / "users.acl"

@@ -41,6 +41,7 @@ def test_under_load(gateway: Gateway, number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "SIGTERM"])
+@pytest.mark.alone
 async def test_in_the_middle_of_streams(gateway: Gateway, number: signal.Signals) -> None:
     """Every stream under way goes on to its end."""
     gateway.upstream.fresh(slowly)
@@ -55,6 +56,7 @@ async def test_in_the_middle_of_streams(gateway: Gateway, number: signal.Signals
     assert labels.count("MISS") > STREAMS // 2, "hardly any of them passed through the sidecar"
 
 
+@pytest.mark.alone
 async def test_sigterm_stores_what_streams_bring_home(gateway: Gateway) -> None:
     """Streams that end while the sidecar drains are stored, and hit after it is back."""
     gateway.upstream.fresh(slowly)

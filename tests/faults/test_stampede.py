@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
+
 from tests.support.gateway import Gateway
 from tests.support.load import ask
 from tests.support.upstream import Received, Script, answer, chat, completion
+
+pytestmark = pytest.mark.alone
 
 CLIENTS = 1000
 

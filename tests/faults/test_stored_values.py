@@ -95,6 +95,7 @@ class Shelf:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_spoilt_value_is_never_served(tmp_path: Path, tell: Tell, redis: RedisServer) -> None:
     """Every answer is its question's own, whatever Redis holds; what does not check is counted, deleted and replaced."""
     labels: Counter[str] = Counter()

@@ -12,8 +12,11 @@ import httpx2
 
 from ai_cache_extproc.admin.access import Access
 from ai_cache_extproc.admin.entries import Entries
+from ai_cache_extproc.admin.feedback import FeedbackPages
 from ai_cache_extproc.admin.health import Health
 from ai_cache_extproc.admin.pages import Pages
+from ai_cache_extproc.admin.shadows import ShadowPages
+from ai_cache_extproc.admin.transfers import Transfers
 from ai_cache_extproc.config.model import Config
 from tests.exchange.conversation import Core, ask, core, header, miss_then_store
 from tests.exchange.faulty_store import FaultyStore
@@ -43,7 +46,11 @@ def pages_of(parts: Core, access: Access) -> Pages:
         monotonic=lambda: 0.0,
         store_name=parts.store.name,
         entries=Entries(parts.cache.inventory, parts.cache.purges, access=access, clock=parts.clock),
+        transfers=Transfers(parts.cache.transfer, access=access),
+        feedback=FeedbackPages(parts.cache.feedback),
+        shadows=ShadowPages(parts.cache.shadow, config=lambda: parts.snapshot.config),
         access=access,
+        clock=parts.clock,
     )
 
 

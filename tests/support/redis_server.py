@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.support.certificates import Certificates
+from tests.support.ports import PORTS
 from tests.support.tls_relay import TlsRelay
 
 START_S_MAX = 20.0
@@ -31,19 +32,16 @@ PORT_TRIES = 5
 ADDRESS_TAKEN = "Address already in use"
 ADMIN = "admin"
 ADMIN_PASSWORD = "admin-of-the-test"
-# Below Linux's range for outgoing connections: a dead server's port is neither taken by a client nor, when one
-# dials it, connected to itself.
-PORTS = range(12_000, 32_000)
 _handed_out: set[int] = set()
 
 
 def server_port() -> int:
     """A TCP port on loopback that nobody listens on, and that no outgoing connection takes while nobody does.
 
-    Never the same twice in a process.
+    Never the same twice in a process. A dead server's port is not connected to itself either when a client dials it.
     """
     while True:
-        port = PORTS[secrets.randbelow(len(PORTS))]
+        port = secrets.choice(PORTS)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

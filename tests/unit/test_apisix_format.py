@@ -11,6 +11,7 @@ from ai_cache_extproc.cache.formats.apisix import Apisix
 from ai_cache_extproc.cache.formats.base import NotOurs
 from ai_cache_extproc.errors import BackendRejected
 from ai_cache_extproc.model import Captured, Entry, Identity, Layout, Mode
+from tests.support.entries import ALIAS
 
 IDENTITY = Identity("ai-cache:l1:route=1:00", bytes(32), "lease", Layout.APISIX)
 ANSWER = '{"id":"é"}'
@@ -111,3 +112,9 @@ def test_a_stream_ends_with_a_frame(end: str) -> None:
     """Whatever line ends it was sent with."""
     value = json.dumps({"body": f"data: [DONE]{end}", "created_at": 1, "format": "sse"}).encode()
     assert Mode.STREAM is Apisix().decode(value, IDENTITY).captures[0].mode
+
+
+def test_an_alias_has_no_place_there() -> None:
+    """The layout knows answers and nothing that leads to them."""
+    with pytest.raises(BackendRejected):
+        Apisix().encode(ALIAS, IDENTITY)

@@ -7,18 +7,22 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import SecretStr
 
-from ai_cache_extproc.config.apisix_semantic import ApisixEmbedder, ApisixSemantic
 from ai_cache_extproc.config.load import Loaded, load
-from ai_cache_extproc.config.model import RedisStore, Rule
+from ai_cache_extproc.config.model import RedisStore
 from ai_cache_extproc.errors import ConfigError
+from tests.support.sections import clear
 
 Values = dict[str, Any]
 
 REDIS: Values = {"redis_host": "127.0.0.1", "redis_timeout": 50}
 OPENAI: Values = {"openai": {"model": "text-embedding-3-small", "api_key": "k-1"}}
-AZURE: Values = {"azure_openai": {"endpoint": "https://my.openai.azure.com/e?api-version=1", "api_key": "k-2"}}
+AZURE: Values = {
+    "azure_openai": {
+        "endpoint": "https://my.openai.azure.com/openai/deployments/my%20e/embeddings?api-version=2024-10-21",
+        "api_key": "k-2",
+    }
+}
 SEMANTIC: Values = {"embedding": OPENAI, "vector_search": {"redis": {}}}
 BOTH: Values = {"layers": ["exact", "semantic"]}
 
@@ -28,12 +32,6 @@ def read(folder: Path, values: Values, **environ: str) -> Loaded:
     path = folder / "ai-cache.yaml"
     path.write_text(yaml.safe_dump(REDIS | values))
     return load(path, environ=environ)
-
-
-def rule_of(folder: Path, values: Values, **environ: str) -> Rule:
-    """The only rule that the document comes to."""
-    (rule,) = read(folder, values, **environ).config.rules
-    return rule
 
 
 def said(loaded: Loaded) -> list[str]:
@@ -49,88 +47,119 @@ def semantic(**changes: Any) -> Values:
 # The semantic layer.
 
 
-def semantic_of(loaded: Loaded) -> ApisixSemantic:
-    """What is kept of the semantic layer."""
-    assert loaded.translation is not None
-    (found,) = loaded.translation.semantic
-    assert isinstance(found, ApisixSemantic)
-    return found
-
-
 def test_a_semantic_layer_has_its_defaults(tmp_path: Path) -> None:
-    """Everything that the document leaves out, as the plugin completes it."""
-    found = semantic_of(read(tmp_path, semantic()))
-    embedder = ApisixEmbedder(
-        "openai",
-        "https://api.openai.com/v1/embeddings",
-        "text-embedding-3-small",
-        SecretStr("k-1"),
-        None,
-        verify=True,
-        timeout_ms=5000,
+    """Everything that the document leaves out, as the plugin completes it; waits as long as Envoy does."""
+    config = read(tmp_path, semantic()).config
+    assert {
+        "type": "openai",
+        "url": "https://api.openai.com",
+        "path": "/v1/embeddings",
+        "model": "text-embedding-3-small",
+        "api_key": "k-1",
+        "timeout_ms": 2000,
+    } == clear(config.embedder)
+    found = config.rules[0].semantic
+    assert (0.95, 4, 1, ("user", "developer"), 86_400, ("openai_chat",)) == (
+        found.similarity_threshold,
+        found.top_k,
+        found.message_countback,
+        found.roles,
+        found.ttl_s,
+        found.dialects,
     )
-    assert (
-        ApisixSemantic(
-            "default",
-            enabled=True,
-            threshold=0.95,
-            top_k=1,
-            ttl_s=86_400,
-            countback=1,
-            ignore_system=True,
-            ignore_assistant=True,
-            ignore_tool=True,
-            embedder=embedder,
-            index="ai-cache",
-        )
-        == found
+    index = clear(config.index)
+    assert ("redisearch", "native", "ai-cache", ("redis://127.0.0.1:6379",), 50) == tuple(
+        index[name] for name in ("type", "layout", "collection", "url", "timeout_ms")
     )
+    assert ("exact", "semantic") == config.rules[0].layers
 
 
 def test_a_semantic_layer_may_say_everything() -> None:
     """Each word of a whole document."""
-    found = semantic_of(load(Path(__file__).parent / "apisix_documents" / "semantic.yaml", environ={}))
-    assert ("semantic", 0.9, 3, 7200, 2, True, False, True, "questions") == (
-        found.rule,
-        found.threshold,
+    config = load(Path(__file__).parent / "apisix_documents" / "semantic.yaml", environ={}).config
+    found, embedder = config.rules[0].semantic, clear(config.embedder)
+    assert (0.9, 4, 7200, 2, ("user", "developer", "assistant"), "questions") == (
+        found.similarity_threshold,
         found.top_k,
         found.ttl_s,
-        found.countback,
-        found.ignore_system,
-        found.ignore_assistant,
-        found.ignore_tool,
-        found.index,
+        found.message_countback,
+        found.roles,
+        clear(config.index)["collection"],
     )
-    assert ("https://embed.example.com/v1/embeddings", 64) == (found.embedder.endpoint, found.embedder.dimensions)
+    assert ("https://embed.example.com", "/v1/embeddings", 64) == tuple(
+        embedder[name] for name in ("url", "path", "dimensions")
+    )
+
+
+def test_points_are_the_plugin_s_where_the_keys_are(tmp_path: Path) -> None:
+    """With `apisix` beside the document; without, points lead to entries of ours. The login is the store's."""
+    values = semantic() | {"apisix": {"route_id": "1"}, "redis_password": "p", "redis_timeout": 5000}
+    index = clear(read(tmp_path, values).config.index)
+    assert ("apisix", "p", 1000) == (index["layout"], index["password"], index["timeout_ms"])
 
 
 def test_azure_names_its_model_by_the_endpoint(tmp_path: Path) -> None:
     """There is no `model` beside it."""
     given = {"azure_openai": AZURE["azure_openai"] | {"ssl_verify": False, "timeout": 9, "dimensions": 8}}
-    embedder = semantic_of(read(tmp_path, semantic(embedding=given))).embedder
-    assert ("azure_openai", "", False, 9, 8) == (
-        embedder.type,
-        embedder.model,
-        embedder.verify,
-        embedder.timeout_ms,
-        embedder.dimensions,
-    )
-    assert "k-2" == embedder.api_key.get_secret_value()
+    embedder = clear(read(tmp_path, semantic(embedding=given)).config.embedder)
+    assert embedder.pop("tls").verify is False
+    assert {
+        "type": "azure_openai",
+        "url": "https://my.openai.azure.com",
+        "model": "my e",
+        "api_version": "2024-10-21",
+        "api_key": "k-2",
+        "timeout_ms": 9,
+        "dimensions": 8,
+    } == embedder
 
 
-def test_a_semantic_layer_is_not_run_and_the_plan_says_so(tmp_path: Path) -> None:
-    """Exact answers are kept all the same."""
-    loaded = read(tmp_path, semantic())
-    told = "semantic: is checked and nothing more: semantic search is not part of this version"
-    assert told in said(loaded)
-    assert ("exact",) == loaded.config.rules[0].layers
+@pytest.mark.parametrize(
+    ("changes", "path", "reason"),
+    [
+        (
+            {"embedding": {"azure_openai": {"endpoint": "https://my.test/v1/embeddings", "api_key": "k"}}},
+            "semantic.embedding.azure_openai.endpoint",
+            "is no deployment's address; write https://RESOURCE.openai.azure.com/openai/deployments/",
+        ),
+        (
+            {"embedding": {"openai": OPENAI["openai"] | {"dimensions": 1}}},
+            "semantic.embedding.openai.dimensions",
+            "must be at least 2",
+        ),
+        ({"vector_search": {"redis": {"index": "a b"}}}, "semantic.vector_search.redis.index", "name another"),
+    ],
+    ids=["no deployment", "one dimension", "no index"],
+)
+def test_what_has_no_form_here_is_refused(tmp_path: Path, changes: Values, path: str, reason: str) -> None:
+    """At its place, with the way out."""
+    with pytest.raises(ConfigError, match=reason) as raised:
+        read(tmp_path, semantic(**changes))
+    assert path == raised.value.path
+
+
+def test_what_holds_otherwise_is_said(tmp_path: Path) -> None:
+    """Each at its place."""
+    match = {"message_countback": 99, "ignore_tool_prompts": False, "ignore_system_prompts": False}
+    loaded = read(tmp_path, semantic(match=match) | {"redis_database": 1})
+    told = said(loaded)
+    for start in (
+        "semantic.embedding.openai.timeout: 5000 ms (the plugin's default) is longer than Envoy waits; 2000 ms hold",
+        "semantic.match.message_countback: 99 is more than are compared here; 32 are",
+        "semantic.match.ignore_tool_prompts: false changes nothing",
+        "semantic.vector_search.redis: is in database 1, where Redis makes no index",
+        "semantic: finds neighbours, of which the guards (`strict`) let those through that ask the same",
+    ):
+        assert any(line.startswith(start) for line in told), start
+    found = loaded.config.rules[0].semantic
+    assert (32, ("user", "developer", "system")) == (found.message_countback, found.roles)
 
 
 def test_a_semantic_object_without_its_layer_is_inactive(tmp_path: Path) -> None:
     """It is accepted with a warning, as there."""
     loaded = read(tmp_path, {"semantic": SEMANTIC})
     assert 'semantic: is not used: `layers` does not name "semantic"' in said(loaded)
-    assert not semantic_of(loaded).enabled
+    assert (None, ("exact",)) == (loaded.config.embedder, loaded.config.rules[0].layers)
 
 
 def test_an_endpoint_in_clear_is_warned_of(tmp_path: Path) -> None:
@@ -177,10 +206,10 @@ def test_an_embedding_key_may_come_from_a_file(tmp_path: Path) -> None:
     from_variable = read(tmp_path, given, AICACHE_APISIX_EMBEDDING_API_KEY="k-9")
     referred = semantic(embedding={"openai": {"model": "m", "api_key": "$ENV://EMBED"}})
     keys = [
-        semantic_of(loaded).embedder.api_key
+        clear(loaded.config.embedder)["api_key"]
         for loaded in (from_file, from_variable, read(tmp_path, referred, EMBED="k-9"))
     ]
-    assert ["k-9"] * 3 == [key.get_secret_value() for key in keys]
+    assert ["k-9"] * 3 == keys
 
 
 @pytest.mark.parametrize(

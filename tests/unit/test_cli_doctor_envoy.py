@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from ai_cache_extproc.cli.envoy_checks import envoy_dangers
-from ai_cache_extproc.cli.envoy_reading import sites
+from ai_cache_extproc.cli.envoy_finding import sites
 from ai_cache_extproc.config.model import Config
 from tests.support.terminal import Terminal, terminal, written
 
 ENVOY = Path(__file__).parents[2] / "envoy"
-SHIPPED = sorted(ENVOY.glob("*.yaml"))
+SHIPPED = sorted(file for file in ENVOY.glob("*.yaml") if ".aicache." not in file.name and file.stem != "envoy-gateway")
 CONFIG = Config.model_validate(
     {"envoy": {"message_timeout_ms": 500, "max_message_timeout_ms": 10_000}, "lookup": {"flight_wait_ms": 5000}}
 )
@@ -237,11 +237,23 @@ def test_a_danger_is_named_with_its_fix(spoil: Callable[[Document], None], what:
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
 def test_the_shipped_files_are_not_dangerous(file: Path, run: Terminal, tmp_path: Path) -> None:
-    """Nothing is said of them, for a careful configuration."""
-    document = run.json("doctor", "--offline", "--config", written(tmp_path, CAREFUL), "--envoy", str(file))
-    assert {"ok": True, "dangers": [], "good": [f'{file}: listener "llm": nothing is amiss']} == {
+    """Nothing is said of them, for the sidecar's document that goes with them."""
+    beside = file.with_suffix(".aicache.yaml")
+    config = str(beside) if beside.exists() else written(tmp_path, CAREFUL)
+    document = run.json("doctor", "--offline", "--config", config, "--envoy", str(file))
+    where = 'EnvoyFilter "ai-cache"' if file.stem in {"istio", "higress"} else 'listener "llm"'
+    assert {"ok": True, "dangers": [], "good": [f"{file}: {where}: nothing is amiss"]} == {
         name: document[name] for name in ("ok", "dangers", "good")
     }
+
+
+def test_objects_of_envoy_gateway_are_not_what_envoy_reads(run: Terminal, tmp_path: Path) -> None:
+    """They are not judged; the Envoy that comes of them is."""
+    file = ENVOY / "envoy-gateway.yaml"
+    code, out, _ = run("doctor", "--offline", "--config", written(tmp_path, CAREFUL), "--envoy", str(file))
+    assert 1 == code
+    assert f"DANGER {file}: holds objects of Envoy Gateway" in " ".join(out.split())
+    assert "admin page" in out
 
 
 @pytest.fixture
@@ -250,7 +262,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     return terminal(capsys, monkeypatch, tmp_path)
 
 
-@pytest.mark.parametrize("format", ["bootstrap", "filter"])
+@pytest.mark.parametrize("format", ["bootstrap", "filter", "envoyfilter"])
 @pytest.mark.parametrize("notation", ["yaml", "json"])
 def test_what_envoy_config_prints_is_not_dangerous(run: Terminal, tmp_path: Path, format: str, notation: str) -> None:
     """A whole configuration and the filter alone, in both notations."""

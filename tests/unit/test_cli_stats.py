@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from ai_cache_extproc import __version__
 from ai_cache_extproc.admin.health import Health
 from ai_cache_extproc.admin.http import Admin
 from ai_cache_extproc.admin.pages import Pages
-from ai_cache_extproc.cli.asking import ask
+from ai_cache_extproc.cli import watching
+from ai_cache_extproc.cli.asking import ask, fetch
 from ai_cache_extproc.config.model import Config
 from ai_cache_extproc.model import Reason
 from ai_cache_extproc.stores.base import Store
@@ -119,6 +121,50 @@ def test_stats_name_the_workers(run: Terminal, monkeypatch: pytest.MonkeyPatch) 
     """Where there are several, their number is shown."""
     with sidecar(MemoryStore(bytes_max=2**20, clock=lambda: 0.0)) as (address, _):
         figures = ask(address, "/stats") | {"workers": 4}
-    monkeypatch.setattr("ai_cache_extproc.cli.figures.ask", lambda *_: figures)
+    monkeypatch.setattr("ai_cache_extproc.cli.figures.ask", lambda *_, **__: figures)
     _, out, _ = run("stats")
     assert "workers 4" in [" ".join(line.split()) for line in out.splitlines()]
+
+
+def test_a_watch_is_a_line_of_json_for_each_look(run: Terminal, tmp_path: Path) -> None:
+    """Over TCP and a Unix socket; a token that is given is sent, though nobody asks for it here."""
+    token = tmp_path / "token"
+    token.write_text("t")
+    for at in ("127.0.0.1:0", f"unix:{tmp_path}/admin.sock"):
+        with sidecar(MemoryStore(bytes_max=2**20, clock=lambda: 0.0), at) as (address, metrics):
+            metrics.exchange("d", "r", "hit")
+            watched = ("stats", "--watch", "--every", "0.1", "--ticks", "2", "--admin", address)
+            code, out, _ = run(*watched, "--token-file", str(token), "--output", "json")
+            first, second = (json.loads(line) for line in out.splitlines())
+            assert (0, None, 0.0) == (code, first["rates"]["hit"], second["rates"]["hit"])
+            assert {"hit": 1, "miss": 0, "bypass": 0} == second["requests"]
+            code, out, _ = run(*watched)
+            assert (0, 2) == (code, out.count("saved tokens"))
+
+
+def test_a_watch_ends_with_ctrl_c_and_outlives_its_sidecar(run: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 0; while nobody answers it says so and goes on."""
+    with sidecar(MemoryStore(bytes_max=2**20, clock=lambda: 0.0)) as (address, _):
+        looks = iter([address, "127.0.0.1:1"])
+        monkeypatch.setattr(watching, "fetch", lambda _, path, **more: fetch(next(looks), path, **more))
+        naps = iter([None])
+
+        def nap(_: float) -> None:
+            if next(naps, ...) is ...:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr("ai_cache_extproc.cli.watching.time.sleep", nap)
+        code, out, _ = run("stats", "--watch", "--admin", address, "--output", "json")
+    first, second = (json.loads(line) for line in out.splitlines())
+    assert (0, True, True) == (code, "requests" in first, "no sidecar answers" in second["error"])
+
+
+def test_a_watch_of_nobody_says_so(run: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 1, as without --watch; also for a server that is something else."""
+    code, out, err = run("stats", "--watch", "--admin", "127.0.0.1:1")
+    assert (1, "", True) == (code, out, "no sidecar answers" in err)
+    monkeypatch.setattr(watching, "fetch", lambda *_, **__: (404, b"<html>"))
+    code, _, err = run("stats", "--watch")
+    assert (1, True) == (code, "is no sidecar's admin address (/metrics: 404)" in err)
+    monkeypatch.setattr(watching, "fetch", lambda *_, **__: (200, b"\xff"))
+    assert 1 == run("stats", "--watch")[0]

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr, ValidationError
 
 from ai_cache_extproc.clients.credential import Credential
+from ai_cache_extproc.config.thresholds import threshold_for
 from ai_cache_extproc.embedders.base import UnusableVectors, cleaned, identity_of, unit_vectors
-from ai_cache_extproc.embedders.thresholds import threshold_for
 from ai_cache_extproc.errors import BackendUnavailable
 from ai_cache_extproc.telemetry.embeddings import Embeddings
 from tests.support.embedders import embedder_settings

@@ -145,3 +145,48 @@ async def test_without_workers_nobody_purges(tmp_path: Path) -> None:
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost", headers=BEARER) as client:
         assert 503 == (await client.post("/flush")).status_code
         assert 503 == (await client.get("/entries")).status_code
+
+
+async def exported(asked: Asked) -> tuple[dict[str, object], list[str]]:
+    """Whose entries they are, and their keys."""
+    _, page = await asked.get("/entries")
+    return (await asked.get("/export"))[1], [entry["key"] for entry in page["entries"]]
+
+
+async def test_workers_over_one_store_export_and_import_as_one(tmp_path: Path) -> None:
+    """One of them does it."""
+    async with fleet(tmp_path, shared=True) as (asked, _):
+        await asked.ids("m")
+        about, keys = await exported(asked)
+        status, given = await asked.post("/export", {"keys": keys})
+        assert (200, keys) == (status, [entry["key"] for entry in given["entries"]])
+        status, taken = await asked.post("/import", about | {"entries": given["entries"]})
+        assert (200, {"known": 1}) == (status, taken["counts"])
+        assert 409 == (await asked.post("/import", about | {"mark": "", "entries": []}))[0]
+
+
+async def test_workers_with_stores_of_their_own_export_and_import_all_of_them(tmp_path: Path) -> None:
+    """Each is given what any of them had."""
+    async with fleet(tmp_path, shared=False) as (asked, cores):
+        await asked.ids("m")
+        await Asked(cores[1], asked.client).ids("n")
+        about, keys = await exported(asked)
+        status, given = await asked.post("/export", {"keys": [*keys, "none"]})
+        assert (200, {*keys}, {"none": "gone"}) == (
+            status,
+            {entry["key"] for entry in given["entries"]},
+            given["left_out"],
+        )
+        status, taken = await asked.post("/import", about | {"entries": given["entries"]})
+        assert (200, 2) == (status, taken["entries"])
+        assert [2, 2] == [await parts.stored() for parts in cores]
+        assert 400 == (await asked.post("/import", {"entries": 1}))[0]
+
+
+async def test_workers_with_keys_of_their_own_have_nothing_to_exchange(tmp_path: Path) -> None:
+    """Their entries have other names; the refusal says what to configure."""
+    async with fleet(tmp_path, shared=False) as (asked, cores):
+        cores[1].keys.current = Keyring(b"o" * 32, "aicache:")  # type: ignore[misc]  # as each memory store makes one up
+        status, document = await asked.get("/export")
+        assert 409 == status
+        assert "identity.key_file" in document["error"]

@@ -144,6 +144,20 @@ async def test_the_figures_are_those_of_all_workers(tmp_path: Path) -> None:
     assert {"name": "memory", "entries": 2, "bytes": full.bytes * 2, "bytes_max": 2**21} == figures["store"]
 
 
+async def test_the_page_s_figures_are_those_of_all_workers(tmp_path: Path) -> None:
+    """The supervisor keeps the history; what a worker that is gone had counted stays in it."""
+    async with fleet(tmp_path) as running:
+        for worker in running.workers:
+            worker.metrics.exchange("openai_chat", "default", "hit")
+        assert 404 == (await running.get("/page/nothing"))[0]
+        assert 200 == (await running.client.get("/page/")).status_code
+        (keeping,) = running.pages.tasks()
+        sampling = asyncio.create_task(keeping)
+        status, told = await running.get("/overview")
+        sampling.cancel()
+    assert (200, 2.0, {}) == (status, told["totals"]["requests"]["hit"], told["thresholds"])
+
+
 async def test_a_shared_store_is_counted_once(tmp_path: Path) -> None:
     """All of them tell the size of the same store."""
     async with fleet(tmp_path, shared_store=True) as running:

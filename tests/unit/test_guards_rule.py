@@ -24,6 +24,15 @@ CLASSED = [
     ("0", "How do I organise my wardrobe?", "How to organize my wardrobe?"),
     ("0", "Difference between TCP and UDP?", "Difference between UDP and TCP?"),
     ("0", "Who saw what?", "What saw who?"),
+    ("0", "How much does a taxi cost?", "What is the price of a taxi?"),
+    ("1", "How much is a taxi to the airport?", "What does a taxi to the airport cost?"),
+    (
+        "0",
+        "How does a crocodile differ from an alligator?",
+        "What is the diffrence between a crocodile and an alligator?",
+    ),
+    ("0", "My oven is broken", "my oven does not work"),
+    ("0q", "How much tea should I drink?", "What tea should I drink?"),
     ("1", "How do I learn chess?", "What is a good way to learn chess?"),
     ("1", "How much is a stay of 2 weeks?", "How much is a stay of 14 days?"),
     ("0q", "Why did the empire fall?", "What was the fall of the empire?"),
@@ -40,8 +49,8 @@ CLASSED = [
     ("E", "How do I bake soft bread in Oslo?", "How do I grill bread in the town of Bergen?"),
     ("E", "How do I bake bread at home?", "How do I bake Irish bread at home in Cork?"),
     ("S", "How long should I boil an egg?", "How long should I boil a potato?"),
-    ("S", "Why do cats purr?", "When do cats purr?"),
-    ("S", "How do I apply for a loan?", "Where do I apply for a loan?"),
+    ("Sx", "Why do cats purr?", "When do cats purr?"),
+    ("Sx", "How do I apply for a loan?", "Where do I apply for a loan?"),
     ("S", "How do I charge my plan?", "How do I change my plan?"),
     ("Sx", "What is the capital of Peru?", "What is the capital of Chile?"),
     ("Sx", "How do I install NumPy?", "How do I install SciPy?"),
@@ -59,7 +68,7 @@ CLASSED = [
     ("P", "怎么修改密码", "孕妇怎么修改登录密码"),
     ("R", "怎么修改密码登录手机", "怎么下载密码注册手机"),
     ("S", "绿茶有什么好处", "牛奶有什么好处"),
-    ("S", "猫什么时候叫", "猫为什么叫"),
+    ("Sx", "猫什么时候叫", "猫为什么叫"),
     ("V", "怎么打开更新", "怎么关闭更新"),
 ]
 
@@ -76,6 +85,7 @@ FORBIDDEN = [
     ("roles", "密码转账号手机", "手机密码转账号"),
     ("reversal", "Should I water my cactus?", "Should I stop my watering of my cactus?"),
     ("reversal", "怎么预约挂号", "怎么取消预约挂号"),
+    ("negation", "Why is my card working?", "Why is my card not working?"),
     ("contrast", "Eat with running", "Eat with running afterwards until dark"),
 ]
 
@@ -108,8 +118,8 @@ def test_what_makes_a_pair_never_the_same_is_named(guard: str, a: str, b: str) -
         (Mode.STRICT, 0.04, 0.975),
         (Mode.BALANCED, 0.0, 0.935),
         (Mode.BALANCED, -0.005, 0.93),
-        (Mode.LOOSE, 0.0, 0.925),
-        (Mode.LOOSE, 0.01, 0.935),
+        (Mode.LOOSE, 0.0, 0.91),
+        (Mode.LOOSE, 0.01, 0.92),
     ],
     ids=["strict", "strict-looser", "strict-stricter", "balanced", "balanced-looser", "loose", "loose-stricter"],
 )
@@ -120,6 +130,23 @@ def test_a_mode_and_the_shift_move_what_is_needed(mode: Mode, shift: float, need
     assert verdict.needed == pytest.approx(needed)
     assert decide(asked, stored, needed + 1e-9, threshold=0.97, mode=mode, shift=shift).serve
     assert not decide(asked, stored, needed - 1e-9, threshold=0.97, mode=mode, shift=shift).serve
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "shift"),
+    [
+        ("How do I delete my account?", "How can I remove my account?", 0.025),
+        ("怎么修改密码", "如何更改密码", 0.01),
+        ("How do I apply for a visa?", "How do I apply for a student visa?", 0.0),
+        ("What is the capital of Peru?", "What is the capital of Chile?", 0.0),
+        ("How do I delete my account? " + "very " * 20, "How can I remove my account? " + "very " * 20, 0.0),
+    ],
+    ids=["equal", "zh-equal", "inserted", "name", "long"],
+)
+def test_loose_is_looser_only_where_traps_are_few(a: str, b: str, shift: float) -> None:
+    """What asks for more than the threshold asks for as much as in balanced."""
+    balanced, loose = (decide(a, b, 1.0, threshold=0.97, mode=mode).needed for mode in (Mode.BALANCED, Mode.LOOSE))
+    assert balanced - loose == pytest.approx(shift)
 
 
 @pytest.mark.parametrize(

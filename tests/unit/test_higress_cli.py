@@ -179,8 +179,8 @@ def test_convert_masks_secrets_when_asked(run: Terminal) -> None:
 
 
 def test_convert_says_nothing_of_secrets_where_there_are_none(run: Terminal) -> None:
-    """The semantic settings, which have some, are not part of what is printed."""
-    _, out, _ = run("convert", "higress", str(FOLDER / "dashvector.yaml"))
+    """A Redis without a password has none."""
+    _, out, _ = run("convert", "higress", str(FOLDER / "redis.yaml"))
     assert "secret" not in out
     assert "canary" not in out
 

@@ -18,7 +18,11 @@ LIMIT = (
     "longer than a lookup may take; 50 ms hold, then the request goes upstream; AICACHE__LOOKUP__DEADLINE_MS with "
     "AICACHE__STORE__TIMEOUT_MS allow more"
 )
-SEARCH = "is checked and nothing more: semantic search is not part of this version"
+SEARCH = (
+    "finds neighbours, of which the guards (`strict`) let those through that ask the same; `aicache convert` prints a "
+    "document of ours, where `semantic: {guards: balanced}` loosens them"
+)
+WAIT = "10000 ms (the plugin's default) is longer than Envoy waits; 2000 ms hold, then the request goes upstream"
 
 
 def loaded(name: str) -> Loaded:
@@ -115,9 +119,12 @@ def test_the_current_generation_is_read_whole() -> None:
         stream_response='data:{"text": %s}\n\ndata:[DONE]\n\n',
     )
     assert (template, 3600, HigressValues(key_prefix="")) == (rule.template, rule.ttl_s, rule.higress)
-    assert [f"current.yaml:15: cache.timeout: 100 ms is {LIMIT}", f"current.yaml:23: vector: {SEARCH}"] == notes_of(
-        read
-    )
+    assert [
+        f"current.yaml:15: cache.timeout: 100 ms is {LIMIT}",
+        f"current.yaml:19: embedding.timeout: {WAIT}",
+        f"current.yaml:23: vector.timeout: {WAIT}",
+        f"current.yaml:23: vector: {SEARCH}",
+    ] == notes_of(read)
 
 
 def test_a_document_without_redis_is_kept_in_our_own_store() -> None:
@@ -130,6 +137,8 @@ def test_a_document_without_redis_is_kept_in_our_own_store() -> None:
             "dashvector.yaml: names no Redis: the plugin would match exact questions nowhere; here the default store (SQLite) "
             "keeps them; `redis: {serviceName: my-redis.dns}` shares them"
         ),
+        f"dashvector.yaml:9: embedding.timeout: {WAIT}",
+        f"dashvector.yaml:1: vector.timeout: {WAIT}",
         f"dashvector.yaml:1: vector: {SEARCH}",
     ] == notes_of(read)
 

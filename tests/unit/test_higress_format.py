@@ -10,6 +10,7 @@ from ai_cache_extproc.cache.formats.base import NotOurs
 from ai_cache_extproc.cache.formats.higress import Higress
 from ai_cache_extproc.errors import BackendRejected
 from ai_cache_extproc.model import Captured, Entry, Identity, Layout, Mode
+from tests.support.entries import ALIAS
 
 IDENTITY = Identity("higress-ai-cache:Why?", bytes(32), "lease", Layout.HIGRESS)
 
@@ -44,3 +45,9 @@ def test_what_is_no_answer_is_left_alone(value: bytes) -> None:
     """Values that are no answers are another program's."""
     with pytest.raises(NotOurs):
         Higress().decode(value, IDENTITY)
+
+
+def test_an_alias_has_no_place_there() -> None:
+    """The layout knows answers and nothing that leads to them."""
+    with pytest.raises(BackendRejected):
+        Higress().encode(ALIAS, IDENTITY)

@@ -34,7 +34,6 @@ SAID = {
         [
             NO_REDIS,
             ":1: cache: has no `type`, so the plugin does not read it, and neither do we; write `type: redis`",
-            ":2: vector: is checked and nothing more: semantic search is not part of this version",
             ":2: vector: finds nothing without vectors of questions; give `embedding`",
         ],
     ),
@@ -85,7 +84,7 @@ SAID = {
         REDIS + "cacheKeyStrategy: allQuestions\ncacheKeyFrom: prompt",
         [":3: cacheKeyFrom: is not used with `cacheKeyStrategy: allQuestions`, as in the plugin"],
     ),
-    "partition": (REDIS + "partition: none", [":2: partition: changes nothing before there is semantic search"]),
+    "partition": (REDIS + "partition: none", [":2: partition: changes nothing where nothing is searched"]),
     "nothing to search in": (
         REDIS + "enableSemanticCache: true",
         [":2: enableSemanticCache: has nothing to search in; give `vector` and `embedding`"],

@@ -8,7 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ai_cache_extproc import __version__
 from ai_cache_extproc.errors import BackendError, BackendRejected, BackendTimeout, BackendUnavailable
-from ai_cache_extproc.model import BreakerState, Reason
+from ai_cache_extproc.meaning import Judged
+from ai_cache_extproc.model import BreakerState, Reason, Usage
 from ai_cache_extproc.telemetry.fleet import FleetMetrics
 from ai_cache_extproc.telemetry.metrics import FAMILIES, LOOKUP_BUCKETS_S, NEAR_BYTES, Metrics
 
@@ -170,6 +171,19 @@ def test_the_version_is_a_label(counted: Counted) -> None:
     assert 1 == counted("aicache_build_info", version=__version__)
 
 
+def _match_by_meaning(metrics: Metrics) -> None:
+    """One of everything that is counted about it."""
+    metrics.meaning.hit("faq", similarity=0.97)
+    metrics.meaning.judged("faq", Judged("hit", 0.97), 0.01)
+    metrics.meaning.indexed("added")
+    metrics.meaning.embeddings.told("ollama", "embedded", 1, 0.01)
+    metrics.meaning.thresholds.watch(lambda: {"faq": 0.94})
+    metrics.shadows.looked_up("faq", "hit")
+    metrics.shadows.compare("faq", "semantic", "same", similarity=0.97)
+    metrics.shadows.dropped("faq")
+    metrics.shadows.verified("yes")
+
+
 def test_the_text_format_parses_and_holds_no_other_family(counted: Counted) -> None:
     """What `render` gives is valid, and every family in it is a documented one of the right type."""
     metrics = counted.metrics
@@ -177,6 +191,8 @@ def test_the_text_format_parses_and_holds_no_other_family(counted: Counted) -> N
     metrics.backend_error(BackendTimeout("sqlite", "get", "slow"))
     metrics.breaker("redis", "127.0.0.1:6379", BreakerState.OPEN)
     metrics.savings.expect("gpt-*", "USD")
+    metrics.tokens.told("cache", "llm", "gpt-*", Usage(1, 1))
+    _match_by_meaning(metrics)
     metrics.watch_near(lambda: 0, lambda: 0)
     metrics.watch_hearing(lambda: 1)
     metrics.watch_write_queue(lambda: 0, lambda: 0)

@@ -15,9 +15,12 @@ from ai_cache_extproc._generated import entry_pb2 as messages
 from ai_cache_extproc.cache.formats import native
 from ai_cache_extproc.cache.formats.base import NotOurs
 from ai_cache_extproc.cache.formats.native import Native
+from ai_cache_extproc.cache.formats.seal import Seal
 from ai_cache_extproc.dialects.usage import TOKENS_MAX
 from ai_cache_extproc.errors import BackendRejected
+from ai_cache_extproc.meaning import Asked
 from ai_cache_extproc.model import Captured, Entry, Identity, Mode, Usage
+from tests.support.entries import ALIAS, NOW_S
 
 DIGEST = bytes(range(32))
 NATIVE = Native()
@@ -118,12 +121,29 @@ captures = st.builds(Captured, st.sampled_from(Mode), st.text(), st.binary(), fi
         model=st.text(),
         rule=st.text(),
         captures=st.lists(captures, min_size=1, max_size=2, unique_by=lambda captured: captured.mode).map(tuple),
+        asked=st.none() | st.builds(Asked, st.text(), st.text()),
     ),
     digest=st.binary(min_size=32, max_size=32),
 )
 def test_any_entry_comes_back(entry: Entry, digest: bytes) -> None:
     """Whatever the fields hold, the entry is read as it was written."""
     assert entry == NATIVE.decode(NATIVE.encode(entry, of(digest)), of(digest))
+
+
+@pytest.mark.parametrize("format_", [NATIVE, Native(Seal({"k": b"s" * 32}))], ids=["clear", "sealed"])
+def test_an_alias_comes_back(format_: Native) -> None:
+    """In the place of an entry, with the facts of the one that answers; a purge sees it as it sees that one."""
+    value = format_.encode(ALIAS, of(DIGEST))
+    assert ALIAS == format_.decode(value, of(DIGEST))
+    facts = native.peek(f"aicache:0:0123456789abcdef:{DIGEST.hex()}", "aicache:", value)
+    assert facts is not None
+    assert (facts.model, facts.rule, facts.tags, facts.expires_s, facts.purges) == ("m", "r", ("t",), NOW_S + 60, 3)
+
+
+def test_what_was_asked_is_sealed() -> None:
+    """The text that is matched by its meaning is content, and stands nowhere in clear where answers are encrypted."""
+    asked = replace(ENTRY, asked=Asked("a" * 32, "a private question"))
+    assert b"a private question" not in Native(Seal({"k": b"s" * 32})).encode(asked, of(DIGEST))
 
 
 def test_version_1_is_still_read() -> None:

@@ -20,14 +20,17 @@ SKIPS = {
 EXPECTED_FAILURE = "import pytest\n\n@pytest.mark.xfail(reason='known')\ndef test_one():\n    assert False\n"
 
 
-def _run(folder: Path, source: str, *, no_skips: bool) -> subprocess.CompletedProcess[str]:
+ONE_PROCESS, WORKERS = (), ("-p", "xdist", "--numprocesses=1")
+
+
+def _run(folder: Path, source: str, *arguments: str, no_skips: bool) -> subprocess.CompletedProcess[str]:
     shutil.copy(CONFTEST, folder)
     (folder / "test_one.py").write_text(source)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "CI_", "COV_"))}
-    # The file imports the tests' helpers.
-    environment["PYTHONPATH"] = str(CONFTEST.parents[1])
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "CI_", "COV"))}
+    # The file imports the tests' helpers. Plugins take longer than the test.
+    environment |= {"PYTHONPATH": str(CONFTEST.parents[1]), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", "test_one.py"],
+        [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", *arguments, "test_one.py"],
         cwd=folder,
         env=environment | ({"CI_NO_SKIPS": "1"} if no_skips else {}),
         capture_output=True,
@@ -36,10 +39,11 @@ def _run(folder: Path, source: str, *, no_skips: bool) -> subprocess.CompletedPr
     )
 
 
+@pytest.mark.parametrize("arguments", [ONE_PROCESS, WORKERS], ids=["one process", "workers"])
 @pytest.mark.parametrize("where", SKIPS)
-def test_a_skip_fails_in_ci(tmp_path: Path, where: str) -> None:
+def test_a_skip_fails_in_ci(tmp_path: Path, where: str, arguments: tuple[str, ...]) -> None:
     """However a test skips itself, the run fails and shows the reason."""
-    ran = _run(tmp_path, SKIPS[where], no_skips=True)
+    ran = _run(tmp_path, SKIPS[where], *arguments, no_skips=True)
     assert ran.returncode not in {0, 5}
     assert "no engine here" in ran.stdout
 

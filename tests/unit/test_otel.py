@@ -25,6 +25,7 @@ SETTINGS: Mapping[str, Any] = {
     "timeout_s": 2.0,
     "interval_s": 0.02,
     "queue_max": 100,
+    "gen_ai": False,
 }
 
 
@@ -33,20 +34,31 @@ def spans_to(url: str, **settings: Any) -> AbstractAsyncContextManager[Spans]:
     return open_spans(url=f"{url}/v1/traces", **{**SETTINGS, **settings})
 
 
+def send(spans: Spans, caller: TraceContext | None) -> str:
+    """Send a span if it is sampled; the id of its trace."""
+    ended = spans.end(spans.begin(), caller, {"outcome": "hit"})
+    if ended is None:
+        return ""
+    ended.send()
+    return ended.trace_id
+
+
 async def test_a_span_is_a_child_of_its_caller() -> None:
     """It says what it was told, from begin to end, in the caller's trace, on the server's side."""
     with Collector() as collector:
         async with spans_to(collector.url, headers={"authorization": "Bearer t"}) as spans:
             began_ns = spans.begin()
-            told = spans.end(began_ns, CALLER, {"outcome": "hit", "age_s": 3, "reason": None})
+            ended = spans.end(began_ns, CALLER, {"outcome": "hit", "gen_ai.request.model": "gpt-4o", "reason": None})
+            assert ended is not None
+            ended.send({"age_s": 3, "similarity": None})
         (sent,) = collector.wait_for(1)
-        assert (CALLER.trace_id, CALLER.trace_id, CALLER.span_id) == (told, sent.trace_id, sent.parent_id)
+        assert (CALLER.trace_id, CALLER.trace_id, CALLER.span_id) == (ended.trace_id, sent.trace_id, sent.parent_id)
         assert ("ai-cache", Span.SPAN_KIND_SERVER, "vendor=1") == (
             sent.span.name,
             sent.span.kind,
             sent.span.trace_state,
         )
-        assert {"aicache.outcome": "hit", "aicache.age_s": 3} == sent.attributes
+        assert {"aicache.outcome": "hit", "gen_ai.request.model": "gpt-4o", "aicache.age_s": 3} == sent.attributes
         assert began_ns == sent.span.start_time_unix_nano <= sent.span.end_time_unix_nano
         assert ("cache", __version__) == (sent.resource["service.name"], sent.resource["service.version"])
         assert ["/v1/traces"] == [post.path for post in collector.posts]
@@ -58,7 +70,7 @@ async def test_what_the_caller_does_not_sample_is_not_sent() -> None:
     unsampled = TraceContext(CALLER.trace_id, CALLER.span_id, is_sampled=False)
     with Collector() as collector:
         async with spans_to(collector.url, ratio=1.0) as spans:
-            assert "" == spans.end(spans.begin(), unsampled, {"outcome": "miss"})
+            assert spans.end(spans.begin(), unsampled, {"outcome": "miss"}) is None
         assert [] == collector.spans
 
 
@@ -67,8 +79,8 @@ async def test_without_a_caller_the_ratio_decides(ratio: float) -> None:
     """A trace of our own has a new id each time; with a caller that samples the ratio has no say."""
     with Collector() as collector:
         async with spans_to(collector.url, ratio=ratio) as spans:
-            told = [spans.end(spans.begin(), None, {}) for _ in range(3)]
-            spans.end(spans.begin(), CALLER, {})
+            told = [send(spans, None) for _ in range(3)]
+            send(spans, CALLER)
         sent = collector.wait_for(1 + 3 * int(ratio))
         assert [*filter(None, told), CALLER.trace_id] == [each.trace_id for each in sent]
         assert 3 * int(ratio) == len(set(filter(None, told)))
@@ -83,7 +95,7 @@ async def test_a_collector_that_fails_costs_nobody_anything(faulty: str) -> None
         opening = spans_to(url, timeout_s=0.3, queue_max=4)
         spans = await opening.__aenter__()
         for _ in range(50):
-            spans.end(spans.begin(), CALLER, {"outcome": "hit"})
+            send(spans, CALLER)
         await asyncio.sleep(0.05)
         # The collector that hangs does so until it is left, or for longer than a test may take.
         await opening.__aexit__(None, None, None)

@@ -58,14 +58,12 @@ class Counted:
         return self.registry.get_sample_value(f"aicache_saved_{name}_total", labels)
 
 
-def test_savings_add_up_by_model_and_kind() -> None:
-    """Tokens by kind, money by currency, seconds; a hit of unknown usage spares seconds only."""
+def test_savings_add_up_by_model() -> None:
+    """Money by currency, and seconds; a hit of unknown usage spares seconds only."""
     counted = Counted()
-    counted.savings.hit("gpt-*", "USD", usage=Usage(10, 20, 5), cost=0.5, seconds=1.5)
-    counted.savings.hit("gpt-*", "USD", usage=Usage(1, 2), cost=0.25, seconds=0.5)
-    counted.savings.hit("gpt-*", "USD", usage=None, cost=0, seconds=1)
-    kinds = [counted("tokens", model="gpt-*", kind=kind) for kind in ("input", "output", "cached")]
-    assert [11, 22, 5] == kinds
+    counted.savings.hit("gpt-*", "USD", cost=0.5, seconds=1.5)
+    counted.savings.hit("gpt-*", "USD", cost=0.25, seconds=0.5)
+    counted.savings.hit("gpt-*", "USD", cost=0, seconds=1)
     assert 0.75 == counted("cost", model="gpt-*", currency="USD")
     assert 3 == counted("seconds", model="gpt-*")
 
@@ -73,7 +71,7 @@ def test_savings_add_up_by_model_and_kind() -> None:
 def test_a_hit_that_took_longer_than_the_upstream_spares_no_seconds() -> None:
     """A counter never falls."""
     counted = Counted()
-    counted.savings.hit("gpt-*", "USD", usage=None, cost=0, seconds=-2)
+    counted.savings.hit("gpt-*", "USD", cost=0, seconds=-2)
     assert 0 == counted("seconds", model="gpt-*")
 
 
@@ -83,27 +81,26 @@ def test_models_of_the_table_have_series_from_the_start() -> None:
     counted.savings.expect("gpt-*", "USD")
     counted.savings.expect("gpt-*", "USD")
     values = [
-        counted("tokens", model="gpt-*", kind="output"),
         counted("cost", model="gpt-*", currency="USD"),
         counted("seconds", model="gpt-*"),
     ]
-    assert [0, 0, 0] == values
+    assert [0, 0] == values
     assert counted("cost", model="other", currency="USD") is None
 
 
 def test_a_row_that_changed_its_currency_keeps_both_sums() -> None:
-    """After a reload the tokens go on in one series, the money in two."""
+    """After a reload the seconds go on in one series, the money in two."""
     counted = Counted()
     for currency in ("USD", "EUR"):
-        counted.savings.hit("gpt-*", currency, usage=Usage(1, 1), cost=2, seconds=1)
+        counted.savings.hit("gpt-*", currency, cost=2, seconds=1)
     assert [2, 2] == [counted("cost", model="gpt-*", currency=currency) for currency in ("USD", "EUR")]
-    assert 2 == counted("tokens", model="gpt-*", kind="input")
+    assert 2 == counted("seconds", model="gpt-*")
 
 
 def test_a_model_without_a_price_counts_no_money() -> None:
-    """`other` has tokens and seconds; money without a currency would be a number without meaning."""
+    """`other` has seconds; money without a currency would be a number without meaning."""
     counted = Counted()
     tariff = Tariffs(()).of("anything")
-    counted.savings.hit(tariff.label, tariff.currency, usage=Usage(7, 8), cost=tariff.cost(Usage(7, 8)), seconds=1)
-    assert 7 == counted("tokens", model="other", kind="input")
+    counted.savings.hit(tariff.label, tariff.currency, cost=tariff.cost(Usage(7, 8)), seconds=1)
+    assert 1 == counted("seconds", model="other")
     assert counted("cost", model="other", currency="") is None

@@ -219,6 +219,9 @@ def test_every_setting_is_live_or_pinned() -> None:
             "envoy": {"message_timeout_ms": 300},
             "store": {"path": "/other.db"},
             "near": {"bytes_max": 1, "ttl_s_max": 2},
+            "embedder": {"type": "embedded"},
+            "index": {"rows_max": 5},
+            "verifier": {"type": "rerank", "url": "http://127.0.0.1:1"},
             "lookup": {"deadline_ms": 60},
             "limits": {"sse_line_bytes_max": 9, "answer_bytes_max": 9},
             "write_queue": {"entries_max": 1},
@@ -235,7 +238,7 @@ def test_every_setting_is_live_or_pinned() -> None:
     )
     assert set(Config.model_fields) == fresh.model_fields_set
     applied, pinned = with_pinned(current, fresh)
-    expected = "listen workers insecure_listen admin admin_access.token ready_needs_store store.path near.bytes_max near.ttl_s_max write_queue.entries_max "
+    expected = "listen workers insecure_listen admin admin_access.token ready_needs_store store.path near.bytes_max near.ttl_s_max embedder index.rows_max verifier write_queue.entries_max "
     expected += "identity.key encryption.keys key_prefix log.format tracing.ratio limits.sse_line_bytes_max"
     assert expected.split() == list(pinned)
     live = {

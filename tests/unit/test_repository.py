@@ -45,7 +45,10 @@ def _tests() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
                 yield f"{path.relative_to(ROOT)}::{node.name}", node
 
 
-@pytest.mark.parametrize(("lock", "extras"), [("runtime", []), ("demo", ["envoy"]), ("dev", ["envoy", "test", "dev"])])
+@pytest.mark.parametrize(
+    ("lock", "extras"),
+    [("runtime", []), ("embedded", ["embedded", "semantic"]), ("demo", ["envoy"]), ("dev", ["envoy", "test", "dev"])],
+)
 def test_every_dependency_is_locked(lock: str, extras: list[str]) -> None:
     """What pyproject.toml asks for stands in its lock, in a version that it allows."""
     pins = _pins(lock)
@@ -57,13 +60,14 @@ def test_every_dependency_is_locked(lock: str, extras: list[str]) -> None:
 def test_locks_agree() -> None:
     """No library has one version for serving and another for the tests."""
     dev = _pins("dev")
-    for lock in ("runtime", "demo", "build"):
+    for lock in ("runtime", "embedded", "demo", "build"):
         pins = _pins(lock)
         assert pins == {name: dev[name] for name in pins}
     assert _pins("runtime").items() <= _pins("demo").items()
+    assert _pins("runtime").items() <= _pins("embedded").items()
 
 
-@pytest.mark.parametrize("lock", ["runtime", "demo", "dev", "build"])
+@pytest.mark.parametrize("lock", ["runtime", "embedded", "demo", "dev", "build"])
 def test_locks_hold_hashes_and_no_address(lock: str) -> None:
     """Every pinned version has a hash, and no line says where it came from."""
     text = (ROOT / "requirements" / f"{lock}.txt").read_text()

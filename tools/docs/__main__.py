@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tools.docs import configuration, phases, reference
+from tools.docs import configuration, dashboard, phases, reference
 from tools.tracked import ROOT
 
 
@@ -20,6 +20,7 @@ def documents(root: Path) -> Mapping[Path, str]:
         docs / "configuration.schema.json": configuration.schema(),
         docs / "metrics.md": reference.metrics_page(),
         docs / "reasons.md": reference.reasons_page(),
+        root / "deploy" / "grafana" / "aicache.json": dashboard.page(),
         architecture: phases.put_into(architecture.read_text()),
     }
 

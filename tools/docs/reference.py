@@ -82,9 +82,9 @@ METRICS_INTRODUCTION = f"""{GENERATED}
 rules and the patterns of models in [`prices`](configuration.md#prices), which are configuration. `reason` takes the words of [reasons.md](reasons.md). How the figures of several worker
 processes become one: [workers.md](workers.md#one-admin-address).
 
-What hits saved is counted by the models that `prices` names; all others are `other`, since what clients write never becomes a
-label. Tokens are those that the upstream reported for the answer that was kept; an answer that says none, as a stream without
-a usage chunk, counts none.
+Tokens, money and seconds are counted by the models that `prices` names; all others are `other`, since what clients write never
+becomes a label. Tokens are those that the upstream reported in its answer; an answer that says none, as a stream without a
+usage chunk, counts none. What to look at, dashboard and alerts: [observability.md](observability.md).
 
 ```yaml
 prices:

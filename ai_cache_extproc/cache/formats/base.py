@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ai_cache_extproc.errors import BackendRejected
-from ai_cache_extproc.model import Entry, Identity
+from ai_cache_extproc.model import Alias, Entry, Identity
 
 
 class NotOurs(BackendRejected):
@@ -15,10 +15,10 @@ class NotOurs(BackendRejected):
 class Format(Protocol):
     """One layout of values."""
 
-    def encode(self, entry: Entry, identity: Identity) -> bytes:
+    def encode(self, entry: Entry | Alias, identity: Identity) -> bytes:
         """The bytes to store under the identity's key. Raises BackendRejected for an entry that has none."""
         ...
 
-    def decode(self, data: bytes, identity: Identity) -> Entry:
-        """The entry that was stored under the identity's key. Raises BackendRejected, or NotOurs to leave it there."""
+    def decode(self, data: bytes, identity: Identity) -> Entry | Alias:
+        """What was stored under the identity's key. Raises BackendRejected, or NotOurs to leave it there."""
         ...

@@ -9,18 +9,15 @@ import math
 
 from ai_cache_extproc.cache.formats.base import NotOurs
 from ai_cache_extproc.errors import BackendRejected
-from ai_cache_extproc.model import Captured, Entry, Identity, Mode
+from ai_cache_extproc.model import Alias, Captured, Entry, Identity, Mode
 
 
 class Higress:
     """A Format."""
 
-    def encode(self, entry: Entry, identity: Identity) -> bytes:  # noqa: ARG002
+    def encode(self, entry: Entry | Alias, identity: Identity) -> bytes:  # noqa: ARG002
         """The text. Raises BackendRejected for an entry without one."""
-        for captured in entry.captures:
-            if captured.mode is Mode.TEXT:
-                return captured.body
-        raise BackendRejected("entry", "encode", "no text, which is all that this layout holds")
+        return text_of(entry)
 
     def decode(self, data: bytes, identity: Identity) -> Entry:  # noqa: ARG002
         """The text as an entry. Raises NotOurs for a blank value, and for one that is no text."""
@@ -34,3 +31,11 @@ class Higress:
             Mode.TEXT, "text/plain; charset=utf-8", data, created_s=-math.inf, expires_s=math.inf, elapsed_s=0.0
         )
         return Entry(dialect="template", model="", rule="", captures=(captured,))
+
+
+def text_of(entry: Entry | Alias) -> bytes:
+    """The text of an answer. Raises BackendRejected for an entry without one."""
+    for captured in () if isinstance(entry, Alias) else entry.captures:
+        if captured.mode is Mode.TEXT:
+            return captured.body
+    raise BackendRejected("entry", "encode", "no text, which is all that this layout holds")

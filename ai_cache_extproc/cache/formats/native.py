@@ -1,4 +1,4 @@
-"""An `Entry` as the bytes of our own format, and back (`proto/entry.proto`).
+"""An `Entry`, or an `Alias` in its place, as the bytes of our own format, and back (`proto/entry.proto`).
 
 A value is only an entry if its version, the key it was stored under and its checksum all agree.
 """
@@ -16,7 +16,8 @@ from ai_cache_extproc.cache.formats.seal import Seal, Sealed
 from ai_cache_extproc.cache.selection import Facts
 from ai_cache_extproc.errors import BackendRejected
 from ai_cache_extproc.keys.parts import joined
-from ai_cache_extproc.model import Captured, Entry, Identity, Mode, Usage
+from ai_cache_extproc.meaning import Asked
+from ai_cache_extproc.model import Alias, Captured, Entry, Identity, Mode, Usage
 
 VERSION = 1
 SEALED_VERSION = 2
@@ -40,7 +41,7 @@ class Native:
         self._seal = seal
         self._version = VERSION if seal is None else SEALED_VERSION
 
-    def encode(self, entry: Entry, identity: Identity) -> bytes:
+    def encode(self, entry: Entry | Alias, identity: Identity) -> bytes:
         """The bytes to store under the identity's key.
 
         Raises BackendRejected for text that has no UTF-8 form (JSON can spell half a surrogate pair).
@@ -57,8 +58,8 @@ class Native:
         stored.checksum = _checksum(identity.digest, header, payload)
         return stored.SerializeToString()
 
-    def decode(self, data: bytes, identity: Identity) -> Entry:
-        """The entry that was stored under the identity's key. Raises BackendRejected for anything else."""
+    def decode(self, data: bytes, identity: Identity) -> Entry | Alias:
+        """What was stored under the identity's key. Raises BackendRejected for anything else."""
         try:
             stored = messages.StoredEntry.FromString(data)
             self._verify(stored, identity)
@@ -66,12 +67,15 @@ class Native:
             payload = messages.EntryPayload.FromString(self._opened(stored, identity))
         except DecodeError as error:
             raise _rejected("not an entry") from error
+        if payload.HasField("alias"):
+            return _alias(header, payload.alias)
         captures = tuple(map(_captured, payload.captures))
         if not captures:
             raise _rejected("no capture")
         if len({message.mode for message in payload.captures}) != len(captures):
             raise _rejected("two captures of one mode")
-        return Entry(header.dialect, header.model, header.rule, captures, tuple(header.tags), header.purges)
+        asked = Asked(payload.asked.partition, payload.asked.text) if payload.HasField("asked") else None
+        return Entry(header.dialect, header.model, header.rule, captures, tuple(header.tags), header.purges, asked)
 
     def _verify(self, stored: messages.StoredEntry, identity: Identity) -> None:
         if stored.version > SEALED_VERSION:
@@ -146,7 +150,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
             return value, at
 
 
-def _header(entry: Entry) -> bytes:
+def _header(entry: Entry | Alias) -> bytes:
     return messages.EntryHeader(
         dialect=entry.dialect,
         model=entry.model,
@@ -158,8 +162,32 @@ def _header(entry: Entry) -> bytes:
     ).SerializeToString()
 
 
-def _payload(entry: Entry) -> bytes:
-    return messages.EntryPayload(captures=map(_message, entry.captures)).SerializeToString()
+def _payload(entry: Entry | Alias) -> bytes:
+    if isinstance(entry, Alias):
+        alias = messages.EntryAlias(
+            key=entry.key, digest=entry.digest, similarity=entry.similarity, guards=entry.guards
+        )
+        return messages.EntryPayload(alias=alias).SerializeToString()
+    asked = None
+    if entry.asked is not None:
+        asked = messages.EntryAsked(partition=entry.asked.partition, text=entry.asked.text)
+    return messages.EntryPayload(captures=map(_message, entry.captures), asked=asked).SerializeToString()
+
+
+def _alias(header: messages.EntryHeader, alias: messages.EntryAlias) -> Alias:
+    return Alias(
+        alias.key,
+        alias.digest,
+        alias.similarity,
+        alias.guards,
+        dialect=header.dialect,
+        model=header.model,
+        rule=header.rule,
+        created_s=header.created_s,
+        expires_s=header.expires_s,
+        tags=tuple(header.tags),
+        purges=header.purges,
+    )
 
 
 def _bound(identity: Identity, key_id: str, header: bytes) -> bytes:

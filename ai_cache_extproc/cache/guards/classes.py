@@ -2,7 +2,7 @@
 
 0 the same content, 1 but for words of little weight; with q another question word, f another form of answer, r another
 order. R and P: restructured, on both sides or on one. E: a name differs. I: something inserted, Iv an adverb. S: one part
-swapped, a question word for another too; Sx a name. V: never the same. Of several that fit, the first of `_class_of` counts.
+swapped; Sx a name, or the question word. V: never the same. Of several that fit, the first of `_class_of` counts.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _same_content(a: Question, b: Question, difference: Difference) -> Class:
     # How the answer is to be given is said in many ways: "how do I" is "what are the steps".
     if a.asks - {"how"} != b.asks - {"how"}:
         if a.asks and b.asks and a.asks.isdisjoint(b.asks):
-            return "S"
+            return "Sx"
         return _named("q", difference, is_light=is_light, is_chinese=a.language == "zh")
     if a.language != "zh" and a.form != b.form:
         return "1f" if is_light else "0f"

@@ -172,6 +172,8 @@ _YES_OR_NO: Final = frozenset(
 )
 _QUESTION_WORDS: Final = frozenset(["what", "which", "how", "why", "when", "where", "who", "whom", "whose"])
 _WH: Final = {"why": "why", "when": "when", "where": "where", "who": "who", "whom": "who", "whose": "who"}
+_PRICES: Final = frozenset({"cost", "costs", "price", "prices"})
+_MUCH_FOR: Final = re.compile(r"\bhow much (?:is|are|for|do you charge)\b")
 _FORMS: Final = {"should": "ought", "would": "would", "will": "will", "long": "long"}
 _MANNERS: Final = frozenset(["way", "ways", "step", "steps", "possible", "method", "procedure", "process"])
 _SUFFIXES: Final = (
@@ -347,6 +349,11 @@ def _asks(words: tuple[str, ...]) -> frozenset[str]:
     for word, following in pairwise(words):
         if word == "how":
             found.add(following if following in {"many", "much", "often", "far", "long"} else "how")
+    # What it costs is asked with "how much" and with "what".
+    if "much" in found and (_PRICES.intersection(words) or _MUCH_FOR.search(" ".join(words))):
+        found = (found - {"much"}) | {"price"}
+    elif _PRICES.intersection(words):
+        found.add("price")
     return frozenset(found)
 
 
@@ -365,6 +372,10 @@ def _form(words: tuple[str, ...]) -> frozenset[str]:
 def _contrast(words: tuple[str, ...]) -> frozenset[str]:
     """Without `am` and `pm` that are no time of day."""
     found = {word for word in words if word in EN_VETO_CONTRAST} - {"am"}
-    if any(_ARABIC.fullmatch(word) and following == "am" for word, following in pairwise(words)):
-        found.add("am")
+    for word, following in pairwise(words):
+        if following == "am" and _ARABIC.fullmatch(word):
+            found.add("am")
+        # The difference between two is how they differ.
+        if following == "between" and word.startswith("dif"):
+            found.discard("between")
     return frozenset(found)
