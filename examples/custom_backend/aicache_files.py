@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import heapq
 import math
 import os
+import re
 import struct
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -21,11 +23,12 @@ from pydantic import Field
 from ai_cache_extproc.config.stores import PluginStore
 from ai_cache_extproc.errors import BackendUnavailable
 from ai_cache_extproc.plugins import StorePlugin
-from ai_cache_extproc.stores.base import StoreStats
+from ai_cache_extproc.stores.base import Scan, StoreStats
 
 _HEAD = struct.Struct("!dI")
 """When the entry expires, in seconds since the epoch, and how long its key is. The key follows, then the value."""
 _SUFFIX = ".entry"
+_NAME = re.compile(r"[0-9a-f]{64}\.entry")
 
 Result = TypeVar("Result")
 
@@ -41,7 +44,7 @@ class FilesStore(PluginStore):
 
 
 class Files:
-    """A Store and KeyKeeper, and Tended. Nothing here blocks the event loop: each call runs in a thread."""
+    """A Store and KeyKeeper, Tended and Scanning. Nothing here blocks the event loop: each call runs in a thread."""
 
     name = "files"
 
@@ -90,6 +93,16 @@ class Files:
         """The key of whoever came first; all who share the folder get that one."""
         return await self._do("identity_key", lambda: self._agree(proposed or os.urandom(32)))
 
+    async def scan(self, prefix: str, *, cursor: str, count: int) -> Scan:
+        """The keys of `count` files in the order of their names; cursor: the name of the last one."""
+        if cursor and not _NAME.fullmatch(cursor):
+            raise ValueError(f"no place to go on from: {cursor!r}")
+        return await self._do("scan", lambda: self._walk(prefix, cursor, count))
+
+    async def heads(self, keys: Sequence[str], *, bytes_max: int) -> list[bytes]:
+        """The first bytes of the values, the rest of which is not read."""
+        return await self._do("heads", lambda: [self._read(key, bytes_max=bytes_max) or b"" for key in keys])
+
     async def tend(self) -> None:
         """Remove what has expired, until cancelled. Beside KeyKeeper this is what `Tended` asks for."""
         while True:
@@ -108,9 +121,11 @@ class Files:
         # A key may hold any ASCII character; a name of a file may not.
         return self._folder / (hashlib.sha256(key.encode()).hexdigest() + _SUFFIX)
 
-    def _read(self, key: str) -> bytes | None:
+    def _read(self, key: str, *, bytes_max: int | None = None) -> bytes | None:
+        size = -1 if bytes_max is None else _HEAD.size + len(key.encode()) + bytes_max
         try:
-            kept = self._path(key).read_bytes()
+            with self._path(key).open("rb") as file:
+                kept = file.read(size)
         except FileNotFoundError:
             return None
         head = self._head_of(kept)
@@ -118,6 +133,20 @@ class Files:
             return None
         begin = _HEAD.size + head[1]
         return kept[begin:] if kept[_HEAD.size : begin] == key.encode() else None
+
+    def _walk(self, prefix: str, cursor: str, count: int) -> Scan:
+        names = heapq.nsmallest(count, (each.name for each in self._folder.glob(f"*{_SUFFIX}") if each.name > cursor))
+        keys = (key for name in names if (key := self._key_in(name)) is not None and key.startswith(prefix))
+        return Scan(tuple(keys), names[-1] if len(names) == count else "")
+
+    def _key_in(self, name: str) -> str | None:
+        """The key of the entry in this file, unless it has expired or gone."""
+        try:
+            with (self._folder / name).open("rb") as file:
+                head = self._head_of(file.read(_HEAD.size))
+                return None if head is None or head[0] <= self._clock() else file.read(head[1]).decode()
+        except FileNotFoundError:
+            return None
 
     def _forget(self, key: str) -> bool:
         was_there = self._read(key) is not None

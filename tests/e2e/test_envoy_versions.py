@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from ai_cache_extproc.cli.demo_client import Answer, ask
+from tests.support.figures import indexed, wait_until
 from tests.support.gateway import Node, Process, free_port
 from tests.support.shipped import (
     ENVOYS,
@@ -45,6 +46,7 @@ class Beside:
     upstream: Upstream
     coding: Upstream
     sidecars: dict[str, Node]
+    admins: dict[str, int]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,7 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
         (folder / name).write_text(f"{name}-0123456789abcdef0123456789abcdef\n")
     documents = {"usual": sidecar_text("envoy-routes.yaml")} | {own: sidecar_text(file) for file, own in OWN.items()}
     addresses: dict[str, Node] = {}
+    admins: dict[str, int] = {}
     with ExitStack() as stack:
         started = []
         for name, text in documents.items():
@@ -67,15 +70,19 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
                 document["listen"] = f"127.0.0.1:{port}"
             document["store"] = {"type": "sqlite", "path": str(folder / f"{name}.db")}
             document["admin"] = f"127.0.0.1:{(admin := free_port())}"
+            if "embedder" in document:
+                # The default budget is for a machine that is not busy with tests.
+                document["embedder"] |= {"timeout_ms": 3000, "chars_max": 96}
+            admins[name] = admin
             file = folder / f"{name}.yaml"
             file.write_text(yaml.safe_dump(document))
             command = [sys.executable, "-m", "ai_cache_extproc", "serve", "--config", str(file)]
             process = Process(command, file.with_suffix(".log"))
             stack.callback(process.stop)
-            started.append((process, admin))
-        for process, admin in started:
+            started.append(process)
+        for process, admin in zip(started, admins.values(), strict=True):
             process.wait_ready(f"http://127.0.0.1:{admin}/readyz")
-        yield Beside(folder, stack.enter_context(Upstream()), stack.enter_context(Upstream()), addresses)
+        yield Beside(folder, stack.enter_context(Upstream()), stack.enter_context(Upstream()), addresses, admins)
 
 
 @pytest.mark.parametrize("version", ENVOYS)
@@ -122,22 +129,17 @@ def test_a_question_of_the_same_meaning_is_a_hit(beside: Beside) -> None:
     places = Places(free_port(), free_port(), beside.sidecars["semantic"], {"llm": beside.upstream.port})
     document = placed(bootstrap("envoy-semantic.yaml"), places, beside.folder)
     with running(envoy_of(ENVOYS[-1]), document, places.admin, beside.folder):
-        for thing in ("password", "router", "watch", "phone", "printer", "alarm", "thermostat", "account"):
-            first, second = _in_other_words(places.port, thing)
-            # What is found by its meaning is written behind the client's back: the first try may be too early.
-            if second.cache_status == "HIT":
-                break
-        else:
-            pytest.fail("none of eight questions was found by its meaning")
-    assert "MISS" == first.cache_status
+        before = indexed(beside.admins["semantic"])
+        first = _asked_in_words(places.port, "How do I reset my password?")
+        wait_until(lambda: indexed(beside.admins["semantic"]) > before, "the answer never came into the index")
+        second = _asked_in_words(places.port, "How can I reset my password?")
+    assert ("MISS", "HIT") == (first.cache_status, second.cache_status)
     assert 0.9 < float(second.headers["x-ai-cache-similarity"]) < 1
     assert first.body == second.body
 
 
-def _in_other_words(port: int, thing: str) -> tuple[Answer, Answer]:
-    asked = f"How do I reset my {thing}?", f"How can I reset my {thing}?"
-    first, second = (ask(port, each, model="m", stream=False, key="someone") for each in asked)
-    return first, second
+def _asked_in_words(port: int, question: str) -> Answer:
+    return ask(port, question, model="m", stream=False, key="someone")
 
 
 def _asked(port: int, path: str) -> str:

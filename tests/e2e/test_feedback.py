@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from tests.support.entries import TOKEN
+from tests.support.figures import indexed, wait_until
 from tests.support.gateway import ROOT, Gateway
-from tests.support.upstream import Received, Script, answer, completion
+from tests.support.upstream import said_back
 
 GIVE_UP_S = 30
 LAYERS = ["exact", "semantic"]
@@ -40,12 +41,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         running.upstream.fresh(said_back)
         (running.folder / "token").write_text(TOKEN)
         yield running
-
-
-def said_back(request: Received) -> Script:
-    """An answer that names its question."""
-    asked = json.loads(request.body)["messages"][-1]["content"]
-    return answer(completion(f"An answer to: {asked}"))
 
 
 def ask(gateway: Gateway, question: str, **headers: str) -> tuple[str, str, str | None]:
@@ -79,19 +74,9 @@ def aicache(gateway: Gateway, *arguments: str) -> dict[str, Any]:
     return document
 
 
-def added(gateway: Gateway) -> int:
-    """How many answers can be found by their meaning by now."""
-    lines = admin(gateway, "/metrics")[1].decode().splitlines()
-    found = [line for line in lines if line.startswith('aicache_indexed_total{result="added"')]
-    return sum(int(float(line.split()[-1])) for line in found)
-
-
 def until_indexed(gateway: Gateway, count: int) -> None:
     """Wait until there are so many."""
-    give_up = time.monotonic() + GIVE_UP_S
-    while added(gateway) < count:
-        assert time.monotonic() < give_up, "the answer never came into the index"
-        time.sleep(0.02)
+    wait_until(lambda: indexed(gateway.sidecar_admin) >= count, "the answer never came into the index")
 
 
 def test_a_bad_hit_never_comes_back(gateway: Gateway) -> None:
@@ -117,14 +102,14 @@ def test_a_bad_hit_never_comes_back(gateway: Gateway) -> None:
 
 def test_a_rule_that_only_looks_serves_nothing_by_meaning(gateway: Gateway) -> None:
     """Both questions go upstream, and what would have been served is compared with what came."""
-    indexed = added(gateway) + 1
+    count = indexed(gateway.sidecar_admin) + 1
     for question in ("What is Kubernetes?", "What is Kubernetes"):
         assert ask(gateway, question, host="look.test")[0] == "MISS"
         give_up = time.monotonic() + GIVE_UP_S
         while ask(gateway, question, host="look.test")[0] != "HIT":
             assert time.monotonic() < give_up, "never an exact hit"
-        until_indexed(gateway, indexed)
-        indexed += 1
+        until_indexed(gateway, count)
+        count += 1
     give_up = time.monotonic() + GIVE_UP_S
     while not (found := aicache(gateway, "shadow")["rules"]["looks"])["lookups"].get("hit"):
         assert time.monotonic() < give_up, found

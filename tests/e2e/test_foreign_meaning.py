@@ -6,9 +6,7 @@ The vendors are stand-ins, whose vectors say what a text is about; the Redis of 
 from __future__ import annotations
 
 import json
-import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
@@ -18,12 +16,13 @@ import pytest
 from tests.support.embedding_servers import KEY as OPENAI_KEY
 from tests.support.embedding_servers import DashScope, Vector, vector_of
 from tests.support.embedding_servers import OpenAI as OpenAIEmbeddings
+from tests.support.figures import indexed, wait_until
 from tests.support.foreign import Foreign
 from tests.support.http_service import HttpService
 from tests.support.loop_thread import LoopThread
 from tests.support.real_vectors import query_engine
 from tests.support.redis_server import RedisServer
-from tests.support.upstream import Received, Script, answer, completion
+from tests.support.upstream import said_back
 from tests.support.vector_servers_more import Dashvector
 
 # A search by meaning that is late on a busy machine is a miss.
@@ -36,7 +35,6 @@ DEMO = (DOCUMENTS / "demo.yaml").read_text()
 DIMENSIONS = 16
 STARS = ("星星是什么", "什么是星星", "星星通常指什么")
 OTHERS = ("月亮是什么", "星星有多少颗")
-GIVE_UP_S = 20
 
 
 def about(text: str, _: int) -> Vector:
@@ -78,30 +76,9 @@ class Vendors:
             loop.stop()
 
 
-def said_back(request: Received) -> Script:
-    """An answer that names its question."""
-    asked = json.loads(request.body)["messages"][-1]["content"]
-    return answer(completion(f"An answer to: {asked}"))
-
-
-def indexed(gateway: Foreign) -> int:
-    """How many answers were put into the index by now."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{gateway.sidecar_admin}/metrics", timeout=10) as page:
-        lines = page.read().decode().splitlines()
-    return sum(int(float(line.split()[1])) for line in lines if line.startswith('aicache_indexed_total{result="added"'))
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait until something holds."""
-    give_up = time.monotonic() + GIVE_UP_S
-    while not condition():
-        assert time.monotonic() < give_up, what
-        time.sleep(0.02)
-
-
 def ask(gateway: Foreign, question: str, *, stream: bool = False, system: str = "") -> tuple[str, str]:
     """Status and text of an answer; after a miss, once it can be found by its meaning."""
-    before = indexed(gateway)
+    before = indexed(gateway.sidecar_admin)
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": question})
     body = {"model": "m", "messages": messages, "stream": stream}
@@ -111,7 +88,7 @@ def ask(gateway: Foreign, question: str, *, stream: bool = False, system: str = 
     said = found.text.partition("\n\n")[0].removeprefix("data:") if stream else found.text
     text = json.loads(said)["choices"][0][where]["content"]
     if status == "MISS":
-        until(lambda: indexed(gateway) > before, "the answer never came into the index")
+        wait_until(lambda: indexed(gateway.sidecar_admin) > before, "the answer never came into the index")
     return status, str(text)
 
 
@@ -119,7 +96,7 @@ def get_ready(gateway: Foreign) -> None:
     """Let the upstream say back what it is asked, and wait for the index: without it nothing is found."""
     gateway.upstream.fresh(said_back)
     log = gateway.folder / "sidecar.log"
-    until(lambda: "semantic_ready" in log.read_text(), "the index never was ready")
+    wait_until(lambda: "semantic_ready" in log.read_text(), "the index never was ready")
 
 
 def statuses(gateway: Foreign, questions: Sequence[str]) -> list[str]:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import time
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from openai import OpenAI
 
+from tests.support.figures import indexed, wait_until
 from tests.support.gateway import Gateway
-from tests.support.upstream import Received, Script, answer, completion
+from tests.support.upstream import said_back
 
 # The default budget is for a machine that is not busy with tests.
 DOCUMENT: dict[str, Any] = {
     "embedder": {"type": "embedded", "timeout_ms": 3000, "chars_max": 96},
     "rules": [{"name": "default", "layers": ["exact", "semantic"]}],
 }
-GIVE_UP_S = 30
 
 
 @pytest.fixture(scope="module")
@@ -30,31 +28,16 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield running
 
 
-def said_back(request: Received) -> Script:
-    """An answer that names its question."""
-    asked = json.loads(request.body)["messages"][-1]["content"]
-    return answer(completion(f"An answer to: {asked}"))
-
-
-def indexed(gateway: Gateway) -> int:
-    """How many answers were put into the index by now."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{gateway.sidecar_admin}/metrics", timeout=10) as page:
-        lines = page.read().decode().splitlines()
-    return sum(int(float(line.split()[1])) for line in lines if line.startswith('aicache_indexed_total{result="added"'))
-
-
 def ask(gateway: Gateway, question: str, *, key: str = "secret", **members: Any) -> tuple[str, str | None, str]:
     """Status, similarity and text of an answer; after a miss, once it can be found by its meaning."""
-    before = indexed(gateway)
+    before = indexed(gateway.sidecar_admin)
     with OpenAI(api_key=key, base_url=f"{gateway.url}/v1", max_retries=0) as sdk:
         raw = sdk.chat.completions.with_raw_response.create(
             model="gpt-test", messages=[{"role": "user", "content": question}], **members
         )
     status = raw.headers["x-ai-cache-status"]
-    give_up = time.monotonic() + GIVE_UP_S
-    while status == "MISS" and indexed(gateway) == before:
-        assert time.monotonic() < give_up, "the answer never came into the index"
-        time.sleep(0.02)
+    if status == "MISS":
+        wait_until(lambda: indexed(gateway.sidecar_admin) > before, "the answer never came into the index")
     return status, raw.headers.get("x-ai-cache-similarity"), str(raw.parse().choices[0].message.content)
 
 

@@ -38,8 +38,18 @@ class Figures:
 
 def scrape(gateway: Gateway) -> Figures:
     """The sidecar's metrics at this moment."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{gateway.sidecar_admin}/metrics", timeout=10) as response:
+    return scraped(gateway.sidecar_admin)
+
+
+def scraped(admin: int) -> Figures:
+    """The metrics of whichever sidecar has its admin address on this port."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=10) as response:
         return Figures(response.read().decode())
+
+
+def indexed(admin: int) -> int:
+    """How many answers that sidecar has put into its index by now, where their meaning finds them."""
+    return int(scraped(admin).total("aicache_indexed_total", result="added"))
 
 
 def entry_keys(redis: RedisServer) -> list[bytes]:

@@ -130,6 +130,12 @@ def chat(received: Received) -> Script:
     return answer(completion())
 
 
+def said_back(request: Received) -> Script:
+    """An answer that names its question."""
+    asked = json.loads(request.body)["messages"][-1]["content"]
+    return answer(completion(f"An answer to: {asked}"))
+
+
 @dataclass
 class Upstream:
     """Serves `answering` on `port`; a context manager. received grows in the order of arrival."""
