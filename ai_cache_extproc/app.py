@@ -114,14 +114,15 @@ class Sidecar:
             keys = self._keys(store)
             if not isinstance(store, Tended):
                 await keys.read_within(0)
+            meaning = await self._open_meaning(stack, store)
+            cache = self._cache(store, keys, meaning)
             health = Health(
                 store=store,
                 metrics=self._metrics,
                 key=lambda: keys.problem or OK,
                 needs_store=lambda: self._config.ready_needs_store,
+                semantic=cache.semantic,
             )
-            meaning = await self._open_meaning(stack, store)
-            cache = self._cache(store, keys, meaning)
             admin = self._bind_admin(stack, health, cache)
             server = self._server(cache, await self._open_spans(stack))
             stack.push_async_callback(server.stop, 0)

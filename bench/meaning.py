@@ -11,6 +11,7 @@ import argparse
 import http.client
 import itertools
 import json
+import multiprocessing
 import statistics
 import tempfile
 import threading
@@ -101,27 +102,30 @@ def exact(port: int, count: int) -> Waits:
     return Waits.of(waits)
 
 
-@contextmanager
-def saturated(port: int, clients: int) -> Iterator[None]:
-    """Others ask what nobody has asked before, each as soon as its answer is there."""
-    ending = threading.Event()
-    numbers = itertools.count(500_000)
+def crowd(port: int, clients: int, first: int) -> None:
+    """Ask what nobody has asked before, each client as soon as its answer is there, until ended."""
+    numbers = itertools.count(first)
 
     def keep_asking() -> None:
         client = Client(port)
-        while not ending.is_set():
+        while True:
             client.ask(ENGLISH[0].format(next(numbers)))
 
-    threads = [threading.Thread(target=keep_asking) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.5)
+    for _ in range(clients):
+        threading.Thread(target=keep_asking).start()
+
+
+@contextmanager
+def saturated(port: int, clients: int, first: int) -> Iterator[None]:
+    """Others ask meanwhile, in a process of their own: in this one they would be measured with the cache."""
+    others = multiprocessing.get_context("spawn").Process(target=crowd, args=(port, clients, first), daemon=True)
+    others.start()
+    time.sleep(2)
     try:
         yield
     finally:
-        ending.set()
-        for thread in threads:
-            thread.join()
+        others.terminate()
+        others.join()
 
 
 def indexed(admin: int) -> float:
@@ -159,9 +163,9 @@ def main() -> None:
         for name, templates in (("English", ENGLISH), ("Chinese", CHINESE)):
             show(f"semantic hits, 40 characters, {name}", paraphrases(envoy.port, admin, templates, options.count))
         ratios = []
-        for _ in range(options.rounds):
+        for number in range(options.rounds):
             alone = exact(envoy.port, options.exact)
-            with saturated(envoy.port, 4):
+            with saturated(envoy.port, 4, (number + 1) * 100_000):
                 beside = exact(envoy.port, options.exact)
             show("exact hits, alone", alone)
             show("exact hits, embedder saturated", beside)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_cache_extproc.cache.guards.rule import Mode
-from ai_cache_extproc.cli.calibration import Share
+from ai_cache_extproc.telemetry.share import Share
 from bench.table import table
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,4 +1,4 @@
-"""Who may ask what at the admin address: health and figures anyone who reaches it, everything else the token's holder.
+"""Who may ask what at the admin address: health and metrics anyone who reaches it, everything else the token's holder.
 
 A port of loopback can be reached by any web page that a browser on this machine shows. So nothing there acts without a
 token in a header, which a page cannot send across origins, and no name but the machine's own is answered to.
@@ -57,6 +57,11 @@ class Access:
         self.check_token(request)
         return "token"
 
+    def check_figures(self, request: Request) -> None:
+        """Refuse who does not show the token, where there is one: these pages say what the metrics say."""
+        if self.token is not None:
+            self.check_token(request)
+
     def check_token(self, request: Request) -> None:
         """Refuse who does not show the token, whatever the address."""
         if self.token is None:
@@ -81,13 +86,14 @@ def application(
     pages: Mapping[str, Page],
     *,
     access: Access,
+    figures: Mapping[str, Page],
     guarded: Mapping[str, Page],
     acting: Mapping[str, Page],
     removing: Mapping[str, Page] = MappingProxyType({}),
 ) -> Starlette:
     """Pages by their paths, for GET and HEAD, and those that act, for POST or DELETE; every error is JSON too.
 
-    guarded: for the token's holder; so is all that acts.
+    figures: for the token's holder, if there is a token. guarded: for the token's holder; so is all that acts.
     """
 
     def named(page: Page) -> Page:
@@ -96,6 +102,13 @@ def application(
             return await page(request)
 
         return answer
+
+    def shown(page: Page) -> Page:
+        async def answer(request: Request) -> Response:
+            access.check_figures(request)
+            return await page(request)
+
+        return named(answer)
 
     def kept(page: Page) -> Page:
         async def answer(request: Request) -> Response:
@@ -106,6 +119,7 @@ def application(
 
     routes = [
         *(Route(path, named(page), methods=["GET"]) for path, page in pages.items()),
+        *(Route(path, shown(page), methods=["GET"]) for path, page in figures.items()),
         *(Route(path, kept(page), methods=["GET"]) for path, page in guarded.items()),
         *(Route(path, kept(page), methods=["POST"]) for path, page in acting.items()),
         *(Route(path, kept(page), methods=["DELETE"]) for path, page in removing.items()),

@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from ai_cache_extproc import __version__
 from ai_cache_extproc.admin.access import Access, application, json_answer
-from ai_cache_extproc.admin.asking import Answer, Asking
+from ai_cache_extproc.admin.asking import Answer, Asking, Call
 from ai_cache_extproc.admin.fleet_entries import FleetEntries
 from ai_cache_extproc.admin.fleet_feedback import FleetFeedback
 from ai_cache_extproc.admin.fleet_transfers import FleetTransfers
@@ -87,10 +87,9 @@ class FleetPages:
                 "/metrics": self.metrics,
                 "/livez": self.livez,
                 "/readyz": self.readyz,
-                "/stats": self.stats,
-                "/version": self.version,
             },
             access=self._access,
+            figures={"/stats": self.stats, "/version": self.version},
             guarded={
                 "/config": self.config,
                 "/overview": self._overview.answer,
@@ -148,10 +147,10 @@ class FleetPages:
         """What runs here."""
         return json_answer({"version": __version__, "python": platform.python_version()})
 
-    async def stats(self, _request: Request) -> Response:
+    async def stats(self, request: Request) -> Response:
         """The figures that a person asks for first, of all workers; what those that are gone had counted is in them."""
         total = self._ledger.total(await self._counted(), {})
-        answers = await self._asking.all("/stats")
+        answers = await self._asking.all(Call("/stats", authorization=request.headers.get("authorization", "")))
         requests = {"hit": 0, "miss": 0, "bypass": 0} | by_label(total, names.REQUESTS, "result")
         bypasses = {reason: count for reason, count in by_label(total, names.BYPASSES, "reason").items() if count}
         figures = merged_stats(

@@ -75,11 +75,12 @@ class Pages:
     def app(self) -> Starlette:
         """All pages."""
         entries = self._entries
+        figures: dict[str, Page] = {"/stats": self.stats, "/version": self.version}
         guarded: dict[str, Page] = {"/config": self.config}
         if self._overview is not None:
             guarded["/overview"] = self._overview.answer
         if entries is None:
-            return application(self._open(), access=self._access, guarded=guarded, acting={})
+            return application(self._open(), access=self._access, figures=figures, guarded=guarded, acting={})
         guarded |= {"/entries": entries.list, "/entries/{id}": entries.one, "/purges": entries.purges}
         acting: dict[str, Page] = {"/purge": entries.purge, "/flush": entries.flush}
         if self._transfers is not None:
@@ -91,19 +92,19 @@ class Pages:
             removing |= self._feedback.removing()
         if self._shadows is not None:
             guarded |= self._shadows.looking()
-        return application(self._open(), access=self._access, guarded=guarded, acting=acting, removing=removing)
+        return application(
+            self._open(),
+            access=self._access,
+            figures=figures,
+            guarded=guarded,
+            acting=acting,
+            removing=removing,
+        )
 
     def _open(self) -> dict[str, Page]:
         """For everyone who reaches the address."""
         shell = {} if self._overview is None else Shell().pages()
-        return {
-            **shell,
-            "/metrics": self.metrics,
-            "/livez": self.livez,
-            "/readyz": self.readyz,
-            "/stats": self.stats,
-            "/version": self.version,
-        }
+        return {**shell, "/metrics": self.metrics, "/livez": self.livez, "/readyz": self.readyz}
 
     async def metrics(self, _request: Request) -> Response:
         """Everything counted, in Prometheus' text format."""
@@ -112,6 +113,7 @@ class Pages:
             self._metrics.forget_store_size()
         else:
             self._metrics.store_size(stats.entries, stats.bytes)
+        self._metrics.index_points(await self._health.index_points())
         return Response(self._metrics.render(), media_type=names.CONTENT_TYPE)
 
     async def livez(self, _request: Request) -> Response:

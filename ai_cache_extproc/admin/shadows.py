@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,10 +13,10 @@ from ai_cache_extproc.admin.access import Page, json_answer
 from ai_cache_extproc.cache.shadow import Shadow
 from ai_cache_extproc.config.model import Config
 from ai_cache_extproc.telemetry.shadow import SIMILARITIES, VERDICTS, Shadows
+from ai_cache_extproc.telemetry.share import Share
 
 LINES_TYPE = "application/x-ndjson"
 JUDGED = ("same", "alike", "different")
-_Z = 1.96
 
 # Parsed JSON, or what becomes it.
 Document = Mapping[str, Any]
@@ -54,17 +53,6 @@ def lines_answer(lines: Iterable[bytes]) -> Response:
 def figures(counted: Document) -> dict[str, Any]:
     """Counts of one process, or of several put together, with what they say. Pure."""
     return {"rules": {rule: {**counts, **_said(counts)} for rule, counts in counted["rules"].items()}}
-
-
-def share(count: float, of: float) -> dict[str, float] | None:
-    """A share, and where it lies with 95 % (Wilson's interval); None of nothing."""
-    if not of:
-        return None
-    portion, whole = count / of, 1 + _Z * _Z / of
-    middle = portion + _Z * _Z / (2 * of)
-    spread = _Z * math.sqrt(portion * (1 - portion) / of + _Z * _Z / (4 * of * of))
-    low, high = max(0.0, (middle - spread) / whole), min(1.0, (middle + spread) / whole)
-    return {"count": count, "of": of, "share": round(portion, 4), "low": round(low, 4), "high": round(high, 4)}
 
 
 def _said(counts: Document) -> dict[str, Any]:
@@ -105,3 +93,8 @@ def _histogram(counts: list[int] | None) -> dict[str, int]:
     """How many would-be hits lay at or below each bound and above the one before; those with any."""
     bounds = [*map(str, SIMILARITIES), "+Inf"]
     return {bound: count for bound, count in zip(bounds, counts or (), strict=False) if count}
+
+
+def share(count: float, of: float) -> dict[str, float] | None:
+    """A share as a document; None of nothing."""
+    return Share(count, of).document() if of else None

@@ -78,6 +78,8 @@ class Semantic:
         self._metrics = metrics
         self._clock = clock
         self._is_prepared = False
+        self.problem = "not checked yet"
+        """What is wrong with the index; "" while it works."""
         self._doubt = asyncio.Event()
 
     def asked(self, admitted: Admitted, question: Question) -> Asked | Unfit | None:
@@ -140,7 +142,8 @@ class Semantic:
         """The nearest in the partition, best first. Raises BackendError."""
         try:
             matches = await self.index.search(asked.partition, vector, top_k=top_k)
-        except BackendError:
+        except BackendError as error:
+            self.problem = str(error)
             self._doubt.set()
             raise
         # A comparison with NaN is false.
@@ -217,6 +220,7 @@ class Semantic:
             try:
                 await self._prepare()
             except BackendError as error:
+                self.problem = str(error)
                 self._metrics.backend_error(error)
                 log.warning("index_not_prepared", backend=error.backend, operation=error.operation, reason=error.reason)
                 await asyncio.sleep(RETRY_S)
@@ -232,6 +236,7 @@ class Semantic:
         if dimensions is None:
             raise BackendRejected(self.embedder.name, "embed", "its vectors have no length")
         await self.index.prepare(dimensions)
+        self.problem = ""
         if not self._is_prepared:
             self._is_prepared = True
             log.info("semantic_ready", embedder=self.embedder.identity, index=self.index.name, dimensions=dimensions)

@@ -9,8 +9,8 @@ from typing import Final
 
 from ai_cache_extproc.cache.guards.rule import Mode, needed_by
 from ai_cache_extproc.cli.pairs import Sample
+from ai_cache_extproc.telemetry.share import Z_95, Share
 
-Z_95: Final = 1.959964
 STEP: Final = 0.001
 """How finely a threshold is looked for."""
 ROWS_MAX: Final = 14
@@ -21,47 +21,6 @@ _DROPPED: Final = 0.1
 """A table begins where about this share of the pairs of one meaning is no longer served,"""
 _BELOW: Final = 0.02
 """or so far below the default."""
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """So many of so many, with the 95 % interval (Wilson) of what this says of others like them."""
-
-    count: int
-    of: int
-
-    @property
-    def value(self) -> float:
-        """0..1; 0 of none."""
-        return self.count / self.of if self.of else 0.0
-
-    @property
-    def low(self) -> float:
-        """The interval's lower end."""
-        return max(0.0, self._middle - self._reach) if self.count else 0.0
-
-    @property
-    def high(self) -> float:
-        """The interval's upper end; 1 of none."""
-        return min(1.0, self._middle + self._reach) if self.count < self.of else 1.0
-
-    @property
-    def _middle(self) -> float:
-        return (self.value + Z_95**2 / (2 * self.of)) / (1 + Z_95**2 / self.of)
-
-    @property
-    def _reach(self) -> float:
-        spread = math.sqrt(self.value * (1 - self.value) / self.of + Z_95**2 / (4 * self.of * self.of))
-        return Z_95 * spread / (1 + Z_95**2 / self.of)
-
-    def document(self) -> dict[str, object]:
-        """For programs."""
-        return {"count": self.count, "of": self.of, "share": self.value, "low": self.low, "high": self.high}
-
-    def __str__(self) -> str:
-        if not self.of:
-            return "-"
-        return f"{self.value:.1%} [{100 * self.low:.0f}-{100 * self.high:.0f}]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,11 @@ def stats(
     ] = DEFAULT_ADMIN,
     token_file: Annotated[
         Path | None,
-        typer.Option("--token-file", metavar="FILE", help="Sent as for other commands; not asked for here."),
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="A file that holds the token of `admin_access`; with --watch it is not asked for.",
+        ),
     ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:

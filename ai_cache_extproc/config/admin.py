@@ -1,4 +1,4 @@
-"""Who may do more at the admin address than look at health and figures."""
+"""Who may do more at the admin address than look at health and metrics."""
 
 from __future__ import annotations
 

@@ -51,7 +51,8 @@ INDEXED = Family(
     "two are not found by their meaning.",
     ("result",),
 )
-MEANINGS = (HITS, SEMANTIC, SIMILARITY, THRESHOLD, SEMANTIC_SECONDS, INDEXED, *EMBEDDINGS)
+INDEX_POINTS = Family("aicache_index_points", "gauge", "Questions in the index, as of this scrape.", merge="max")
+MEANINGS = (HITS, SEMANTIC, SIMILARITY, THRESHOLD, SEMANTIC_SECONDS, INDEXED, INDEX_POINTS, *EMBEDDINGS)
 
 
 class Meaning:

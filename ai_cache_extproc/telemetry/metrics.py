@@ -19,7 +19,7 @@ from ai_cache_extproc import __version__
 from ai_cache_extproc.errors import BackendError, BackendRejected, BackendTimeout
 from ai_cache_extproc.model import BreakerState, Reason
 from ai_cache_extproc.telemetry.family import Family
-from ai_cache_extproc.telemetry.meaning import MEANINGS, Meaning
+from ai_cache_extproc.telemetry.meaning import INDEX_POINTS, MEANINGS, Meaning
 from ai_cache_extproc.telemetry.savings import SAVINGS, Savings
 from ai_cache_extproc.telemetry.scopes import NewScope, ScopesSeen
 from ai_cache_extproc.telemetry.shadow import SHADOWS, Shadows
@@ -278,6 +278,17 @@ class Metrics(Collector):
         """The store does not say how full it is: show nothing rather than an old figure."""
         self._watched.pop(STORE_ENTRIES, None)
         self._watched.pop(STORE_BYTES, None)
+
+    def index_points(self, points: int | None) -> None:
+        """How many points the index has; None where it does not say, or there is none."""
+        if points is None:
+            self._watched.pop(INDEX_POINTS, None)
+        else:
+            self._watched[INDEX_POINTS] = lambda: points
+
+    def is_shut_off(self, backend: str) -> bool:
+        """Whether nothing is asked of this backend: the circuit breaker of one of its servers is not closed."""
+        return any(state for (name, _), state in self._breakers.items() if name == backend)
 
     @property
     def requests(self) -> Mapping[str, int]:

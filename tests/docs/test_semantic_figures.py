@@ -11,9 +11,9 @@ import orjson
 import pytest
 import yaml
 
-from ai_cache_extproc.cli.calibration import Share
 from ai_cache_extproc.config.load import load
 from ai_cache_extproc.config.semantic import Semantic
+from ai_cache_extproc.telemetry.share import Share
 from bench.semantic import fingerprint, partition
 from bench.semantic_tables import DOCUMENT, FIGURES, block, markdown
 

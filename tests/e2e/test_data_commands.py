@@ -57,6 +57,9 @@ def test_a_log_is_predicted_warmed_exported_and_brought_back(run: Terminal, tmp_
         look = json.loads(out)
         assert (0, {"hit": 2, "miss": 3, "bypass": 2}, 0.4) == (code, look["requests"], look["hit_ratio"])
         assert {"no_credential", "skip_header"} == look["bypasses"].keys()
+        assert {"hit": 2, "miss": 3, "bypass": 2} == run.json("stats", *to)["requests"]
+        code, _, err = run("stats", *to[:2])
+        assert (1, True) == (code, "needs the token of admin_access" in err)
 
         assert 3 == gateway.entries()
         assert 3 == run.json("export", file, *to)["entries"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from openai import OpenAI
 
-from tests.support.figures import indexed, wait_until
+from tests.support.figures import indexed, scrape, wait_until
 from tests.support.gateway import Gateway
 from tests.support.upstream import said_back
 
@@ -70,6 +71,14 @@ def test_after_a_restart_questions_are_still_found(gateway: Gateway) -> None:
     assert (status, text) == ("HIT", "An answer to: What is Kubernetes?")
     assert similarity is not None
     assert ask(gateway, "什么是星星")[0] == "HIT"
+
+
+def test_the_sidecar_says_how_its_index_is(gateway: Gateway) -> None:
+    """At its health page and among its metrics."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{gateway.sidecar_admin}/readyz", timeout=10) as page:
+        components = json.loads(page.read())["components"]
+    assert ("ok", "ok") == (components["embedder"], components["index"])
+    assert scrape(gateway).total("aicache_index_points") >= 2
 
 
 def test_the_budget_is_envoy_s_too(gateway: Gateway) -> None:

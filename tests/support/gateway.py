@@ -242,7 +242,10 @@ class Gateway:
 
     def stats(self) -> Node:
         """The sidecar's own figures."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.sidecar_admin}/stats", timeout=10) as response:
+        token = self._document.get("admin_access", {}).get("token", "")
+        url = f"http://127.0.0.1:{self.sidecar_admin}/stats"
+        request = urllib.request.Request(url, headers={"authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(request, timeout=10) as response:
             figures: Node = json.loads(response.read())
             return figures
 

@@ -13,12 +13,13 @@ from tests.exchange.faulty_store import FaultyStore
 from tests.support.admin_client import LOCAL, PRIVATE, WIDE, admin
 from tests.support.entries import BEARER, TOKEN
 
-OPEN = ("/livez", "/readyz", "/metrics", "/stats", "/version")
+OPEN = ("/livez", "/readyz", "/metrics")
+FIGURES = ("/stats", "/version")
 GUARDED = ("/config", "/entries", f"/entries/{'0' * 32}", "/purges")
 ACTING = ("/purge", "/flush")
 
 
-async def test_without_a_token_nothing_beyond_health_and_figures_answers() -> None:
+async def test_without_a_token_nothing_beyond_health_and_metrics_answers() -> None:
     """Whether none is shown or another; whether one is configured or not."""
     for access, headers, refused in (
         (LOCAL, {}, 401),
@@ -33,6 +34,8 @@ async def test_without_a_token_nothing_beyond_health_and_figures_answers() -> No
             for path in GUARDED:
                 status, document = await asked.get(path)
                 assert (refused, ["error"]) == (status, list(document)), path
+            # In another form they say what the metrics say.
+            assert {401 if access.token else 200} == {(await asked.client.get(path)).status_code for path in FIGURES}
             for path in ACTING:
                 assert refused == (await asked.post(path))[0]
 
@@ -40,7 +43,7 @@ async def test_without_a_token_nothing_beyond_health_and_figures_answers() -> No
 async def test_with_the_token_all_of_it_answers() -> None:
     """Its scheme is written as one likes (RFC 9110, 11.1)."""
     async with admin(headers={"authorization": f"bearer  {TOKEN}"}) as asked:
-        assert [200, 200, 404, 200] == [(await asked.get(path))[0] for path in GUARDED]
+        assert [200, 200, 200, 200, 404, 200] == [(await asked.get(path))[0] for path in (*FIGURES, *GUARDED)]
         response = await asked.client.get("/entries", headers={"authorization": "Bearer no"})
         assert "Bearer" == response.headers["www-authenticate"]
 
@@ -63,7 +66,7 @@ async def test_a_unix_socket_needs_no_token_but_for_content() -> None:
         assert 401 == (await asked.get("/entries"))[0]
 
 
-@pytest.mark.parametrize("path", [*OPEN, *GUARDED])
+@pytest.mark.parametrize("path", [*OPEN, *FIGURES, *GUARDED])
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:9901", "localhost.evil.example", "192.0.2.1:9901", "", "127.0.0.1.evil"]
 )

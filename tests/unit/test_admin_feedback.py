@@ -245,15 +245,6 @@ async def test_without_workers_there_are_no_figures() -> None:
         assert (await client.delete(f"/entries/{NOBODY}")).status_code == 503
 
 
-@pytest.mark.parametrize(
-    ("count", "of", "low", "high"), [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0)]
-)
-def test_a_share_has_wilson_s_interval(count: int, of: int, low: float, high: float) -> None:
-    """As tables have it; of nothing there is none."""
-    assert share(count, of) == {"count": count, "of": of, "share": count / of, "low": low, "high": high}
-    assert share(0, 0) is None
-
-
 # The terminal.
 
 

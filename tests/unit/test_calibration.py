@@ -10,8 +10,9 @@ import pytest
 from ai_cache_extproc.cache.guards.classes import Classed
 from ai_cache_extproc.cache.guards.rule import Mode, decide
 from ai_cache_extproc.cli import pairs
-from ai_cache_extproc.cli.calibration import Curve, Share, groups_of, limit, thresholds_for
+from ai_cache_extproc.cli.calibration import Curve, groups_of, limit, thresholds_for
 from ai_cache_extproc.cli.pairs import BadPairs, Pair, Sample, fow, ours, read_pairs
+from ai_cache_extproc.telemetry.share import Share
 
 SWAPPED = Classed("S", None, "en", is_long=False)
 FORBIDDEN = Classed("V", "number", "en", is_long=False)
