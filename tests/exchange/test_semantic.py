@@ -9,8 +9,8 @@ import structlog
 
 from ai_cache_extproc.cache.selection import Selection
 from ai_cache_extproc.config.snapshot import Snapshot
-from ai_cache_extproc.extproc.events import Immediate
-from tests.exchange.conversation import ask, header, reply_to, request_body, request_headers
+from ai_cache_extproc.extproc.events import Continue, Immediate
+from tests.exchange.conversation import ask, header, reply_to, request_body, request_headers, response_headers
 from tests.exchange.meaning import (
     FAR,
     MEANINGS,
@@ -254,6 +254,25 @@ async def test_an_alias_whose_source_was_purged_is_a_miss() -> None:
         assert result(parts, "gone") == 1
         assert said(await parts.asks(SAME)) == "anew"
         assert similarity(await parts.asks(SAME)) is None
+
+
+async def test_an_alias_does_not_stand_in_for_a_failing_upstream() -> None:
+    """An answer past its lifetime is for the very question only, also where a replica has put an alias in its place."""
+    rule = {"ttl_s": 60, "stale_if_error_s": 600}
+    async with meaning_core(semantic_config(rule, near={"bytes_max": 0})) as parts:
+        await parts.asks(SAME)
+        parts.clock.now_s += 70
+        exchange = parts.exchange()
+        assert isinstance(await ask(exchange, messages=MESSAGES), Continue)
+        async with meaning_core(parts.snapshot.config, store=parts.store) as replica:
+            replica.clock.now_s = parts.clock.now_s
+            (own,) = (await replica.cache.inventory.find(Selection(), entries_max=9)).entries
+            await replica.store.delete(own.key)
+            await replica.asks(STAR)
+            assert similarity(await replica.asks(SAME)) == "0.9900"
+            await replica.settled()
+        assert isinstance(await reply_to(exchange, response_headers(503)), Continue)
+        exchange.close()
 
 
 async def test_a_wish_for_a_young_answer_holds_for_a_neighbour() -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from ai_cache_extproc.cli import demo, demo_processes, demo_upstream
+from ai_cache_extproc.cli import demo, demo_meaning, demo_processes, demo_upstream
 from ai_cache_extproc.cli.demo_client import Answer, ask
 from ai_cache_extproc.cli.demo_processes import Children, DemoFailed, free_port
 from ai_cache_extproc.cli.demo_words import failure, to_try
+from ai_cache_extproc.config.thresholds import E5_SMALL_Q4, USE_MULTILINGUAL
 from ai_cache_extproc.errors import ConfigError
 
 
@@ -195,3 +196,32 @@ def test_a_system_without_authorities_is_told(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Path, "is_file", lambda _: False)
     with pytest.raises(DemoFailed, match="set SSL_CERT_FILE"):
         demo._ca_file()
+
+
+def of_meaning(*statuses: str) -> list[Answer]:
+    """What became of the five questions that are matched by meaning."""
+    reason = {"x-ai-cache-reason": "late"}
+    return [Answer(200, ({"x-ai-cache-status": each} | reason) if each else {}, b"{}", 1.0, 1.0) for each in statuses]
+
+
+def test_each_model_has_its_own_outcome() -> None:
+    """The light model misses the third question, and the demo says so; any other outcome is a failure with its reason."""
+    full, light = E5_SMALL_Q4, USE_MULTILINGUAL
+    assert demo_meaning.failure(of_meaning("MISS", "HIT", "HIT", "MISS", "MISS"), full) is None
+    assert demo_meaning.failure(of_meaning("MISS", "HIT", "MISS", "MISS", "MISS"), light) is None
+    missed = demo_meaning.failure(of_meaning("MISS", "MISS", "HIT", "MISS", "MISS"), full)
+    assert "什么是星星 was MISS, not HIT (late)" == missed
+    unseen = demo_meaning.failure(of_meaning("", "HIT", "HIT", "MISS", "MISS"), full)
+    assert "星星是什么 was not seen by the sidecar, not MISS (no reason was given)" == unseen
+    assert "misses the third" in demo_meaning.caption(light)
+    assert "misses" not in demo_meaning.caption(full)
+
+
+def test_without_a_model_there_is_nothing_to_match_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo then goes without that part, as where `embedded` was not installed."""
+
+    def none_is_installed(_settings: object) -> str:
+        raise ConfigError("embedder.model", "is not installed")
+
+    monkeypatch.setattr(demo_meaning, "chosen", none_is_installed)
+    assert demo_meaning.model_here() is None
