@@ -110,7 +110,8 @@ def _settings(config: Path | None, embedder: str | None, model: str | None) -> E
     if found is None:
         raise ConfigError("embedder", "there is none; write `embedder: {type: embedded}`", source=str(config))
     if isinstance(found, EmbeddedEmbedder | OnnxEmbedder):
-        changes = {"timeout_ms": TIMEOUT_MS, "chars_max": found.chars_max or CHARS_MAX}
+        # Nothing else is served here that it could hold up.
+        changes = {"timeout_ms": TIMEOUT_MS, "chars_max": found.chars_max or CHARS_MAX, "scheduling": "normal"}
         return found.model_copy(update=changes)
     return found.model_copy(update={"timeout_ms": max(found.timeout_ms, TIMEOUT_MS)})
 

@@ -17,7 +17,7 @@ from ai_cache_extproc.embedders.embedded import chosen
 from ai_cache_extproc.errors import ConfigError
 
 # The default budget is for a machine that is not busy with starting all this.
-SETTINGS = EmbeddedEmbedder(type="embedded", timeout_ms=1000, chars_max=96)
+SETTINGS = EmbeddedEmbedder(type="embedded", timeout_ms=1000, chars_max=96, scheduling="normal")
 INDEXED_S_MAX = 10.0
 _LOOK_S = 0.02
 _INDEXED = "aicache_indexed_total"

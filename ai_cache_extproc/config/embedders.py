@@ -39,8 +39,9 @@ class _Local(_Embedding):
     """How often one text is tried while it is open."""
     threads: int = Field(2, ge=1, le=64)
     """Processors that one embedding may use, at most as many as there are; use-multilingual-v3 always takes one."""
-    niceness: int = Field(5, ge=0, le=19)
-    """How far they stand back behind the thread that serves (Linux); 0 not at all."""
+    scheduling: Literal["idle", "normal"] = "idle"
+    """idle: they run while nothing else wants the processor (Linux, SCHED_IDLE), so that exact hits do not wait for them;
+    on a machine that is never idle, nothing is then embedded in time."""
 
 
 class EmbeddedEmbedder(_Local):

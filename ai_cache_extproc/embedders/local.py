@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -89,7 +88,7 @@ class LocalEmbedder:
         clock: Callable[[], float] = time.monotonic,
         stopwatch: Callable[[], float] = time.thread_time,
     ) -> AsyncIterator[LocalEmbedder]:
-        """Start the thread, load the model there, and measure how long a text may be.
+        """Load the model, measure how long a text may be, and start the thread that serves.
 
         clock: monotonic seconds. stopwatch: measures embeddings, in the thread's own processor time, so that a machine
         that is busy at start is not taken for a slow one.
@@ -103,13 +102,15 @@ class LocalEmbedder:
 
         gate = Gate(failures_max=settings.failures_max, probe_s=settings.probe_ms / 1000, changed=changed, clock=clock)
         thread = ThreadPoolExecutor(1, thread_name_prefix="embedder", initializer=_stand_back, initargs=(settings,))
-        loop = asyncio.get_running_loop()
+        # A start that stood back would not end on a busy machine. ONNX's threads start with the model, and stay as they are.
+        starting = ThreadPoolExecutor(1) if settings.type == "embedded" else thread
         try:
-            model = await loop.run_in_executor(thread, load)
-            chars_max = settings.chars_max
-            if chars_max is None:
-                budget_s = settings.timeout_ms / 1000 * _SHARE
-                chars_max = await loop.run_in_executor(thread, measured_chars_max, model.encode, budget_s, stopwatch)
+            model, chars_max = await asyncio.get_running_loop().run_in_executor(
+                starting, _started, load, settings, stopwatch
+            )
+            if starting is not thread:
+                # What the model started for it ends with it.
+                starting.shutdown(wait=False)
             if not chars_max:
                 # A slow machine must not be kept from starting; the breaker sees how it goes on.
                 chars_max = _LENGTHS[0]
@@ -119,7 +120,8 @@ class LocalEmbedder:
             yield cls(name, settings, model, chars_max=chars_max, thread=thread, gate=gate)
         finally:
             # What the thread is at cannot be stopped, and nobody waits for it.
-            thread.shutdown(wait=False, cancel_futures=True)
+            for each in (thread, starting):
+                each.shutdown(wait=False, cancel_futures=True)
             watch(name, SERVER, None)
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
@@ -181,6 +183,16 @@ class LocalEmbedder:
         self._outstanding -= 1
 
 
+def _started(
+    load: Callable[[], Model], settings: EmbeddedEmbedder | OnnxEmbedder, stopwatch: Callable[[], float]
+) -> tuple[Model, int]:
+    """The model, and how long a text may be."""
+    model = load()
+    if settings.chars_max is not None:
+        return model, settings.chars_max
+    return model, measured_chars_max(model.encode, settings.timeout_ms / 1000 * _SHARE, stopwatch)
+
+
 def measured_chars_max(encode: Callable[[str], object], budget_s: float, clock: Callable[[], float]) -> int:
     """How many characters the model embeds within the budget, 0 if not even the fewest. Blocks for some budgets."""
     sample = _SAMPLE * (CHARS_CEILING // len(_SAMPLE) + 1)
@@ -205,10 +217,13 @@ def threads_of(settings: EmbeddedEmbedder | OnnxEmbedder) -> int:
 
 
 def _stand_back(settings: EmbeddedEmbedder | OnnxEmbedder) -> None:
-    """Let the thread that serves go first: on Linux a thread has a niceness of its own, and those it starts inherit it."""
-    if sys.platform == "linux" and settings.niceness:
+    """Let the thread that serves go first: on Linux each thread has a policy of its own, and those it starts inherit it.
+
+    Niceness does not do: who wakes up still waits for the slice of who is nicer, which is some milliseconds.
+    """
+    if sys.platform == "linux" and settings.scheduling == "idle":
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), settings.niceness)
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _nobody(backend: str, server: str, state: BreakerState | None) -> None:

@@ -113,7 +113,9 @@ class EmbeddedIndex:
         graph, now_s = self.graphs.get(partition), self._clock()
         if graph is not None:
             proposed = await self._aside(graph.propose, vector, top_k + _PROPOSALS)
-            candidates = np.unique(np.concatenate((proposed, graph.waiting)))
+            # Not `np.unique`, which imports for 7 ms when it is called first.
+            candidates = np.sort(np.concatenate((proposed, graph.waiting)))
+            candidates = candidates[np.diff(candidates, prepend=-1) > 0]
         else:
             candidates = rows.rows_of(partition)
         candidates = rows.live(candidates, now_s)

@@ -84,7 +84,7 @@ class Graph:
         """Rows near to `vector`; may be called in any thread."""
         if not len(self._index):
             return np.empty(0, np.int64)
-        return self._index.search(vector, count).keys.astype(np.int64)
+        return self._index.search(vector, count, threads=1).keys.astype(np.int64)
 
     def _change(self, leaving: list[int], rows: list[int], vectors: Vector) -> None:
         for row in leaving:

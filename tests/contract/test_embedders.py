@@ -61,7 +61,7 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
 @pytest.fixture(params=[*VENDORS, *LOCAL], ids=lambda each: each if isinstance(each, str) else each.type)
 async def embedder(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[CachedEmbedder]:
     """Each embedder in turn, without its cache."""
-    section: dict[str, object] = {**PATIENT, "cache_bytes_max": 0, "chars_max": 160}
+    section: dict[str, object] = {**PATIENT, "cache_bytes_max": 0, "chars_max": 160, "scheduling": "normal"}
     if not isinstance(request.param, str):
         rig = Rig(request.param())
         async with rig.service.serving(), rig.open() as opened:
@@ -367,7 +367,7 @@ SIMILAR: dict[str, tuple[float, ...]] = {
 @pytest.mark.parametrize("model", SIMILAR)
 async def test_the_three_questions_of_the_guide(model: str) -> None:
     """The embedded default takes the first three for one question at its threshold; the light one misses the third."""
-    section = {"type": "embedded", "model": model, "chars_max": 160, **PATIENT}
+    section = {"type": "embedded", "model": model, "chars_max": 160, "scheduling": "normal", **PATIENT}
     async with open_embedder(embedder_settings(section)) as embedder:
         stars: Vectors = await embedder.embed(
             ["星星是什么", "什么是星星", "星星通常指什么", "月亮是什么", "星星有多少颗"]

@@ -23,6 +23,7 @@ from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 from tests.support.entries import TOKEN
 from tests.support.figures import scrape, wait_until
 from tests.support.gateway import ROOT, Gateway
+from tests.support.meanings import PATIENT_EMBEDDED
 from tests.support.upstream import Received, Script, answer, completion
 
 BROWSER = shutil.which("chromium")
@@ -32,8 +33,7 @@ PICTURE_BYTES_MAX = 150_000
 CONFIG = {
     "admin_access": {"token": TOKEN},
     "identity": {"key": "canary-of-the-identity-key-canary-canary"},
-    # The default budget is for a machine that is not busy with tests.
-    "embedder": {"type": "embedded", "timeout_ms": 3000, "chars_max": 96},
+    "embedder": PATIENT_EMBEDDED,
     "prices": [{"model": "gpt-*", "input_per_million": 250_000, "output_per_million": 1_000_000}],
     "rules": [
         {

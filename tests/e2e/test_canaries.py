@@ -25,6 +25,7 @@ import pytest
 from tests.support.collector import Collector
 from tests.support.faulty_sidecar import FAULT, READ, SETTLE
 from tests.support.gateway import ROOT, Gateway, Node, redis_store
+from tests.support.meanings import PATIENT_EMBEDDED
 from tests.support.redis_server import RedisServer
 from tests.support.upstream import End, Received, Script, answer, completion, completion_frames, stream
 
@@ -269,7 +270,7 @@ def settings(tmp_path: Path, collector: Collector, store: Node, *, encrypted: bo
         "tracing": {"endpoint": collector.url, "interval_ms": 20, "authorization": f"Bearer {COLLECTOR_TOKEN}"},
         "prices": [{"model": "gpt-*", "input_per_million": 1}],
         "envoy": {"message_timeout_ms": 500, "max_message_timeout_ms": 10_000},
-        "embedder": {"type": "embedded", "timeout_ms": 2000, "chars_max": 200},
+        "embedder": PATIENT_EMBEDDED | {"timeout_ms": 2000, "chars_max": 200},
         "rules": [{"name": "default", "layers": ["exact", "semantic"]}],
     }
 

@@ -19,6 +19,7 @@ import yaml
 from ai_cache_extproc.cli.demo_client import Answer, ask
 from tests.support.figures import indexed, wait_until
 from tests.support.gateway import Node, Process, free_port
+from tests.support.meanings import PATIENT_EMBEDDED
 from tests.support.shipped import (
     ENVOYS,
     MESH,
@@ -71,8 +72,7 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
             document["store"] = {"type": "sqlite", "path": str(folder / f"{name}.db")}
             document["admin"] = f"127.0.0.1:{(admin := free_port())}"
             if "embedder" in document:
-                # The default budget is for a machine that is not busy with tests.
-                document["embedder"] |= {"timeout_ms": 3000, "chars_max": 96}
+                document["embedder"] = PATIENT_EMBEDDED
             admins[name] = admin
             file = folder / f"{name}.yaml"
             file.write_text(yaml.safe_dump(document))

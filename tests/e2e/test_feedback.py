@@ -16,6 +16,7 @@ import pytest
 from tests.support.entries import TOKEN
 from tests.support.figures import indexed, wait_until
 from tests.support.gateway import ROOT, Gateway
+from tests.support.meanings import PATIENT_EMBEDDED
 from tests.support.upstream import said_back
 
 GIVE_UP_S = 30
@@ -26,9 +27,8 @@ LOOKS = {
     "layers": LAYERS,
     "semantic": {"shadow": {"sample": 1, "baseline_sample": 0}},
 }
-# The default budget is for a machine that is not busy with tests.
 DOCUMENT: dict[str, Any] = {
-    "embedder": {"type": "embedded", "timeout_ms": 3000, "chars_max": 96},
+    "embedder": PATIENT_EMBEDDED,
     "admin_access": {"token": TOKEN},
     "rules": [LOOKS, {"name": "default", "layers": LAYERS}],
 }

@@ -12,11 +12,11 @@ from openai import OpenAI
 
 from tests.support.figures import indexed, scrape, wait_until
 from tests.support.gateway import Gateway
+from tests.support.meanings import PATIENT_EMBEDDED
 from tests.support.upstream import said_back
 
-# The default budget is for a machine that is not busy with tests.
 DOCUMENT: dict[str, Any] = {
-    "embedder": {"type": "embedded", "timeout_ms": 3000, "chars_max": 96},
+    "embedder": PATIENT_EMBEDDED,
     "rules": [{"name": "default", "layers": ["exact", "semantic"]}],
 }
 

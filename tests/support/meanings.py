@@ -13,6 +13,8 @@ from ai_cache_extproc.embedders.base import Vectors
 from ai_cache_extproc.errors import BackendError
 
 DIMENSIONS = 64
+PATIENT_EMBEDDED = {"type": "embedded", "timeout_ms": 3000, "chars_max": 96, "scheduling": "normal"}
+"""The embedded model, as it finds time beside other tests: the defaults are for a machine that is idle at times."""
 
 
 class Directions:

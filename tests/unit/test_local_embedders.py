@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -48,7 +50,9 @@ class Model:
 @asynccontextmanager
 async def opened(model: Model, watch: Any = None, **more: object) -> AsyncIterator[LocalEmbedder]:
     """An embedder around it."""
-    settings = embedder_settings({"type": "embedded", "timeout_ms": 20_000, "chars_max": 50, **more})
+    settings = embedder_settings(
+        {"type": "embedded", "timeout_ms": 20_000, "chars_max": 50, "scheduling": "normal", **more}
+    )
     async with LocalEmbedder.open(settings, lambda: model, breaker_watch=watch) as embedder:
         try:
             yield embedder
@@ -63,6 +67,24 @@ async def test_one_thread_does_it_all() -> None:
         vectors = await asyncio.gather(*(embedder.embed([f"text {number}"]) for number in range(5)))
     assert np.allclose([[0.6, 0.8]] * 5, np.concatenate(vectors))
     assert {"embedder_0"} == model.threads
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have policies of their own on Linux")
+@pytest.mark.parametrize("scheduling", ["idle", "normal"])
+async def test_it_stands_back_once_it_has_started(scheduling: str) -> None:
+    """A start that stood back would not end on a busy machine: what is measured there runs as everything else does."""
+    policies: list[int] = []
+
+    class Watched(Model):
+        def encode(self, text: str) -> object:
+            policies.append(os.sched_getscheduler(0))
+            return super().encode(text)
+
+    async with opened(Watched(), chars_max=None, scheduling=scheduling) as embedder:
+        assert {os.SCHED_OTHER} == set(policies)
+        await embedder.embed(["served"])
+    assert (os.SCHED_IDLE if scheduling == "idle" else os.SCHED_OTHER) == policies[-1]
+    assert os.SCHED_OTHER == os.sched_getscheduler(0)
 
 
 async def test_a_full_queue_refuses_at_once() -> None:
