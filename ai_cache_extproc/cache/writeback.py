@@ -128,13 +128,17 @@ class WriteBack:
         return True
 
     def alias(self, hit: Hit, rule: Rule, lease: Lease) -> None:
-        """Let the same question find at once what its meaning has found; where that cannot be, give the lease back."""
+        """Let the same question find at once what its meaning has found; where that cannot be, give the lease back.
+
+        A rule of meaning alone finds it anew each time. Its alias is kept all the same, for whoever says that it was wrong.
+        """
         alias = hit.entry.alias
-        is_kept = rule.is_exact and hit.identity.layout is Layout.NATIVE and self._waiting < self._entries_max
+        is_kept = hit.identity.layout is Layout.NATIVE and self._waiting < self._entries_max
         if alias is None or alias.key == hit.identity.key or not is_kept or self._exact.is_purged(hit.identity, alias):
             self._leases.unkept(lease.key)
             return
-        self._exact.remember(hit.identity, alias)
+        if rule.is_exact:
+            self._exact.remember(hit.identity, alias)
         self._open += 1
         self._idle.clear()
         self._judged.append(_Write(hit.identity, alias, rule, lease, 0))

@@ -179,7 +179,7 @@ def test_without_the_token_nothing_but_health_is_shown(window: Opening) -> None:
     expect(page.locator("#sign-in-fault")).to_contain_text("needs the token")
     expect(page.locator("#state")).to_have_text("Ready")
     expect(page.locator("#overview")).to_be_hidden()
-    assert not [url for url in own.asked if urlsplit(url).path in {"/entries", "/overview"}]
+    assert not [url for url in own.asked if urlsplit(url).path in {"/entries", "/overview", "/stats"}]
     own.opened()
     assert [{}, {}, "", []] == page.evaluate(
         "async () => [{...localStorage}, {...sessionStorage}, document.cookie, await indexedDB.databases()]"

@@ -30,6 +30,12 @@ from tests.support.shared_redis import settings_for, tended, until, url_of
 
 THIRD = "Exactly, what is a star?"
 ABOUT = {**MEANINGS, THIRD: ("star", 0.995)}
+# A real server may be late beside other tests, and what is late is a miss.
+PATIENT = semantic_config(
+    {"semantic": {"deadline_ms": 2000}},
+    lookup={"deadline_ms": 1000},
+    envoy={"message_timeout_ms": 5000, "max_message_timeout_ms": 10_000},
+)
 
 
 def id_of(reply: Reply) -> str:
@@ -50,7 +56,7 @@ async def hit_by_meaning(parts: MeaningCore) -> tuple[str, str]:
 @asynccontextmanager
 async def over(store: Store, clock: Clock) -> AsyncIterator[MeaningCore]:
     """One process of several over a store; each has an index of its own."""
-    config, embedder = semantic_config(), Directions(ABOUT)
+    config, embedder = PATIENT, Directions(ABOUT)
     opening = EmbeddedIndex.open(IndexSettings(), identity=embedder.identity, thread=None, clock=clock)
     async with opening as index:
         keyring = Keyring(b"k" * 32, config.key_prefix, 0)
@@ -95,6 +101,20 @@ async def test_a_pair_that_is_wrong_never_matches_again(parts: MeaningCore) -> N
     assert isinstance(await parts.cache.feedback.remove(source), Taken)
     assert said(await parts.asks(STAR, say="a star again")) is None
     assert parts.counted("aicache_semantic_total", rule="default", result="vetoed") == 2
+
+
+async def test_a_rule_of_meaning_alone_knows_its_pairs_too() -> None:
+    """Nothing answers from their aliases, and `wrong` finds them all the same; each question then has its own answer."""
+    async with meaning_core(semantic_config({"layers": ["semantic"]})) as parts:
+        asked, source = await hit_by_meaning(parts)
+        assert said(await parts.asks(SAME)) == "a star"
+        await parts.settled()
+        taken = await parts.cache.feedback.wrong(asked)
+        assert isinstance(taken, Taken)
+        assert taken.ids == (asked, source)
+        assert said(await parts.asks(SAME, say="anew")) is None
+        assert said(await parts.asks(SAME)) == "anew"
+        assert said(await parts.asks(STAR)) == "a star"
 
 
 async def test_a_wrong_pair_outlives_its_entries_and_every_purge(parts: MeaningCore) -> None:

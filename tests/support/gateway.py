@@ -242,7 +242,8 @@ class Gateway:
 
     def stats(self) -> Node:
         """The sidecar's own figures."""
-        token = self._document.get("admin_access", {}).get("token", "")
+        access = self._document.get("admin_access", {})
+        token = Path(access["token_file"]).read_text().strip() if "token_file" in access else access.get("token", "")
         url = f"http://127.0.0.1:{self.sidecar_admin}/stats"
         request = urllib.request.Request(url, headers={"authorization": f"Bearer {token}"})
         with urllib.request.urlopen(request, timeout=10) as response:

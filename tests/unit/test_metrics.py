@@ -197,6 +197,7 @@ def test_the_text_format_parses_and_holds_no_other_family(counted: Counted) -> N
     metrics.watch_hearing(lambda: 1)
     metrics.watch_write_queue(lambda: 0, lambda: 0)
     metrics.store_size(0, 0)
+    metrics.index_points(0)
     # A supervisor's own stand beside those of its workers.
     counted.registry.register(FleetMetrics(1))
     parsed = {family.name: family for family in text_string_to_metric_families(metrics.render().decode())}

@@ -3,11 +3,16 @@
 import {byId, make} from './dom.js';
 import {say} from './words.js';
 
-export function showState(health, stats, uptime) {
+export function showState(health) {
   const state = byId('state');
   const ready = health.status === 'ok';
   state.textContent = say(ready ? 'ready' : 'not_ready');
   state.className = ready ? 'good' : 'bad';
+}
+
+// stats: nothing where there is no token.
+export function showRunning(stats, uptime) {
+  if (!stats) return byId('running').replaceChildren();
   const workers = stats.workers ? `, ${say('workers', {count: stats.workers})}` : '';
   byId('running').textContent = say('running', {version: stats.version, uptime}) + workers;
 }

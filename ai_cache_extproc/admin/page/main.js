@@ -3,7 +3,7 @@
 import {Refused, call, holdToken, sendable} from './api.js';
 import {byId} from './dom.js';
 import {find, forgetEntries, showEntriesAgain, watchEntries} from './entries.js';
-import {showHealth, showPlan, showState} from './health.js';
+import {showHealth, showPlan, showRunning, showState} from './health.js';
 import {showOverview} from './overview.js';
 import {duration, otherLanguage, say, shownLanguage, speak} from './words.js';
 
@@ -18,16 +18,16 @@ function reveal(opened) {
   byId('sign-in').hidden = opened;
 }
 
-// Health and how long it has run are for everyone, so they are asked for without a token too.
+// Health is for everyone, so it is asked for without a token too.
 async function ask() {
   if (asking) return;
   asking = true;
   try {
     const seconds = byId('period').value;
-    const calls = [call('readyz', {allow: [503]}), call('stats')];
-    if (isOpen) calls.push(call(`overview${seconds ? `?seconds=${seconds}` : ''}`));
+    const calls = [call('readyz', {allow: [503]})];
+    if (isOpen) calls.push(call('stats'), call(`overview${seconds ? `?seconds=${seconds}` : ''}`));
     const [health, stats, overview] = await Promise.all(calls);
-    last = {...last, health, stats, overview: overview ?? last.overview};
+    last = {...last, health, stats: stats ?? last.stats, overview: overview ?? last.overview};
     show();
   } catch (error) {
     fail(error);
@@ -45,9 +45,10 @@ function fail(error) {
 
 function show() {
   if (last.health) {
-    showState(last.health, last.stats, duration(last.stats.uptime_s));
+    showState(last.health);
     showHealth(last.health);
   }
+  showRunning(isOpen && last.stats, last.stats && duration(last.stats.uptime_s));
   if (isOpen && last.overview) showOverview(last.overview, last.stats);
   if (isOpen && last.config) showPlan(last.config);
 }
@@ -85,7 +86,7 @@ function signOut(reason = '') {
   last = {};
   reveal(false);
   for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
-  for (const id of ['cards', 'config', 'facts', 'captures']) byId(id).replaceChildren();
+  for (const id of ['cards', 'config', 'facts', 'captures', 'running']) byId(id).replaceChildren();
   for (const figure of document.querySelectorAll('figure')) {
     figure.replaceChildren();
     figure.drawTable = null;
