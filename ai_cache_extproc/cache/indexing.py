@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 
+from ai_cache_extproc.cache.backlog import Backlog
 from ai_cache_extproc.cache.payloads import payload_of
 from ai_cache_extproc.cache.semantic import Semantic
 from ai_cache_extproc.errors import BackendError
 from ai_cache_extproc.meaning import Asked
 from ai_cache_extproc.model import Entry, Identity, Layout
 from ai_cache_extproc.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from ai_cache_extproc.indexes.base import Point
 
 log = structlog.get_logger()
 
@@ -58,14 +61,8 @@ class Indexing:
         """id_of: the id of the entry under a key."""
         self._semantic = semantic
         self._id_of = id_of
-        self._waiting_bytes_max = waiting_bytes_max
-        self._waiting_bytes = 0
         self._metrics = metrics
-        self._waiting_max = waiting_max
-        self._waiting: deque[_Waiting] = deque()
-        self._was_offered = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._backlog = Backlog(self._add, self._fault, pieces_max=waiting_max, bytes_max=waiting_bytes_max)
 
     def offer(self, identity: Identity, entry: Entry, *, ttl_s: float | None = None) -> None:
         """Let an entry that is stored be found by its meaning, for so long; one too many is dropped and counted."""
@@ -75,38 +72,16 @@ class Indexing:
         if identity.layout is Layout.NATIVE:
             expires_s = min(expires_s, entry.expires_s)
         waiting = _Waiting(identity, entry.asked, entry.created_s, expires_s, payload_of(identity, entry))
-        is_full = self._waiting_bytes + waiting.size_bytes > self._waiting_bytes_max
-        if is_full or len(self._waiting) >= self._waiting_max:
+        if not self._backlog.take(waiting):
             self._metrics.meaning.indexed("queue_full")
-            return
-        self._waiting.append(waiting)
-        self._waiting_bytes += waiting.size_bytes
-        self._idle.clear()
-        self._was_offered.set()
 
     async def run(self) -> None:
         """Empty the queue until cancelled."""
-        while True:
-            await self._was_offered.wait()
-            self._was_offered.clear()
-            while self._waiting:
-                # It stays in its place meanwhile, so that whoever drains waits for it too.
-                try:
-                    await self._add(self._waiting[0])
-                except BackendError as error:
-                    self._metrics.backend_error(error)
-                    self._metrics.meaning.indexed("failed")
-                    log.debug("not_indexed", backend=error.backend, operation=error.operation, reason=error.reason)
-                except Exception:
-                    # One entry's fault is not the next one's.
-                    self._metrics.exchange_fault()
-                    log.exception("indexing_fault", key=self._waiting[0].identity.id)
-                self._waiting_bytes -= self._waiting.popleft().size_bytes
-            self._idle.set()
+        await self._backlog.run()
 
     async def drain(self) -> None:
         """Wait until all that was offered is in the index, or was given up."""
-        await self._idle.wait()
+        await self._backlog.drain()
 
     async def forget(self, keys: Sequence[str]) -> None:
         """Remove what belongs to these entries. Raises BackendError."""
@@ -115,10 +90,24 @@ class Indexing:
             await self._semantic.index.delete(ids)
 
     async def _add(self, waiting: _Waiting) -> None:
+        try:
+            await self._semantic.index.add([await self._point(waiting)])
+        except BackendError as error:
+            self._metrics.backend_error(error)
+            self._metrics.meaning.indexed("failed")
+            log.debug("not_indexed", backend=error.backend, operation=error.operation, reason=error.reason)
+        else:
+            self._metrics.meaning.indexed("added")
+
+    def _fault(self, waiting: _Waiting, error: Exception) -> None:
+        self._metrics.exchange_fault()
+        log.error("indexing_fault", key=waiting.identity.id, exc_info=error)
+
+    async def _point(self, waiting: _Waiting) -> Point:
         from ai_cache_extproc.indexes.base import Point  # noqa: PLC0415 - numpy is there where there is an index
 
         vector = await self._semantic.vector(waiting.asked.text)
-        point = Point(
+        return Point(
             id=waiting.identity.id,
             partition=waiting.asked.partition,
             vector=vector,
@@ -127,5 +116,3 @@ class Indexing:
             expires_s=waiting.expires_s,
             payload=waiting.payload,
         )
-        await self._semantic.index.add([point])
-        self._metrics.meaning.indexed("added")

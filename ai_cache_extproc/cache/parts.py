@@ -128,8 +128,7 @@ def put_together(  # noqa: PLR0913 - a part each
     formats = _formats(Seal(ring) if ring else None)
     exact = Exact(near=near, store=store, purges=purges, formats=formats, metrics=metrics)
     flights = Flights(clock=monotonic, ended=leases.ended)
-    wrong = WrongPairs(store, purges, prefix=config.key_prefix)
-    foreign = _foreign(config)
+    wrong, foreign = WrongPairs(store, purges, prefix=config.key_prefix), _foreign(config)
     id_of = _ids(config.key_prefix, foreign, purges)
     matching = _matching(meaning, exact, purges, wrong, metrics=metrics, clock=clock, chance=chance, id_of=id_of)
     together = Together(flights, leases, changes)
@@ -157,7 +156,6 @@ def put_together(  # noqa: PLR0913 - a part each
     )
     kept = _Kept(store, purges, config.key_prefix, formats[Layout.NATIVE], clock)
     inventory = kept.inventory(foreign, matching.indexing, monotonic)
-    transfer = kept.transfer(matching.indexing, is_sealed=bool(ring), write_timeout_s=store_timeout_s)
     return Cache(
         pipeline,
         writeback,
@@ -168,7 +166,7 @@ def put_together(  # noqa: PLR0913 - a part each
         inventory,
         matching.semantic,
         matching.indexing,
-        transfer,
+        kept.transfer(matching.indexing, is_sealed=bool(ring), write_timeout_s=store_timeout_s),
         matching.shadow,
         Feedback(inventory, purges, wrong, clock=clock),
     )

@@ -13,6 +13,7 @@ from itertools import islice
 
 import structlog
 
+from ai_cache_extproc.cache.backlog import Backlog
 from ai_cache_extproc.cache.comparing import Comparing
 from ai_cache_extproc.cache.guards.classes import classify
 from ai_cache_extproc.cache.semantic import Semantic
@@ -94,13 +95,8 @@ class Shadow:
         self._metrics = metrics
         self._clock = clock
         self._chance = chance
-        self._waiting_max = waiting_max
-        self._waiting: deque[_Sample] = deque()
-        self._waiting_bytes = 0
         self._decisions: deque[Decision] = deque(maxlen=decisions_max)
-        self._was_offered = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._backlog = Backlog(self._look, self._fault, pieces_max=waiting_max, bytes_max=WAITING_BYTES_MAX)
 
     @property
     def found(self) -> Shadows:
@@ -127,41 +123,29 @@ class Shadow:
             is_searched = miss.lease is not None and miss.known is None and miss.reason is None
             if entry.asked is None or not is_searched or self._chance() >= shadow.sample:
                 return
-        sample = _Sample(fill, entry, known)
-        if len(self._waiting) >= self._waiting_max or self._waiting_bytes + sample.size_bytes > WAITING_BYTES_MAX:
+        if not self._backlog.take(_Sample(fill, entry, known)):
             self.found.dropped(fill.rule.name)
-            return
-        self._waiting.append(sample)
-        self._waiting_bytes += sample.size_bytes
-        self._idle.clear()
-        self._was_offered.set()
 
     async def run(self) -> None:
         """Empty the queue until cancelled."""
-        while True:
-            await self._was_offered.wait()
-            self._was_offered.clear()
-            while self._waiting:
-                # It stays in its place meanwhile, so that whoever drains waits for it too.
-                sample = self._waiting[0]
-                try:
-                    async with asyncio.timeout(SAMPLE_S_MAX):
-                        await self._look(sample)
-                except TimeoutError:
-                    self.found.looked_up(sample.fill.rule.name, "late")
-                except Exception:
-                    # One sample's fault is not the next one's.
-                    self._metrics.exchange_fault()
-                    log.exception("shadow_fault", key=sample.fill.miss.identity.id)
-                self._waiting.popleft()
-                self._waiting_bytes -= sample.size_bytes
-            self._idle.set()
+        await self._backlog.run()
 
     async def drain(self) -> None:
         """Wait until all that was offered was looked at, or given up."""
-        await self._idle.wait()
+        await self._backlog.drain()
 
     async def _look(self, sample: _Sample) -> None:
+        try:
+            async with asyncio.timeout(SAMPLE_S_MAX):
+                await self._compared(sample)
+        except TimeoutError:
+            self.found.looked_up(sample.fill.rule.name, "late")
+
+    def _fault(self, sample: _Sample, error: Exception) -> None:
+        self._metrics.exchange_fault()
+        log.error("shadow_fault", key=sample.fill.miss.identity.id, exc_info=error)
+
+    async def _compared(self, sample: _Sample) -> None:
         if sample.known is not None:
             await self._compare(sample, "exact", sample.known.fresh(self._clock()))
             return

@@ -339,7 +339,7 @@ async def test_samples_beyond_the_queue_are_dropped_and_counted() -> None:
     async with meaning_core(shadow_config(), about=ANSWERS) as parts:
         shadow = parts.cache.shadow
         assert shadow is not None
-        shadow._waiting_max = 1
+        shadow._backlog._pieces_max = 1
         parts.embedder.waits = asyncio.Event()
         for text in (STAR, SAME):
             exchange = parts.exchange()
