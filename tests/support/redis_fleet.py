@@ -226,6 +226,19 @@ class ClusterFleet(_Fleet):
         """Return when every running node says `cluster_state:ok` with all slots served."""
         _wait_until(lambda: all(map(_is_whole, self._running)), "the Cluster is not whole")
 
+    def take_slot(self, slot: int) -> None:
+        """Take a slot from its owner, and from what every running node knows."""
+        self.master_of(slot).cli("CLUSTER", "DELSLOTS", slot)
+
+        def taken() -> bool:
+            # A message that the owner sent before may have told a node again.
+            knowing = [node for node in self._running if _owner(node, slot) is not None]
+            for node in knowing:
+                node.cli("CLUSTER", "DELSLOTS", slot)
+            return not knowing
+
+        _wait_until(taken, f"slot {slot} still has an owner")
+
     def wait_for_promotion(self, slot: int, after: RedisServer) -> RedisServer:
         """Return the master of `slot` when every running node names it, it is not `after`, and all slots are served."""
         old = after.port
