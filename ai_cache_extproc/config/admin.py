@@ -31,7 +31,7 @@ def _usable(token: SecretStr) -> SecretStr:
 
 
 class AdminAccess(Section):
-    """The bearer token for entries, purges and the configuration in effect. Health and figures need none."""
+    """The bearer token for entries, purges and the configuration in effect. Health and metrics need none."""
 
     token: Annotated[SecretStr, AfterValidator(_usable)] | None = None
     """At least 16 characters. Without it these calls are answered on a Unix socket only."""
